@@ -1,0 +1,1 @@
+"""cwm_jax: make, train and use Code World Models in JAX."""

@@ -1,0 +1,51 @@
+"""Rotary position embedding with llama3 scaling (CWM: theta 1e6, factor 16, original length 8192)."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Shapes: B batch, S positions, H heads, K head dim.
+
+
+@dataclass(frozen=True)
+class Rope:
+    """Rotary embedding in the half-split layout: channel i turns with channel i + K/2.
+
+    Attributes:
+      theta: base of the geometric series of frequencies.
+      factor: how much longer than `original_length` the context may get; 1 means plain RoPE.
+      low_freq_factor, high_freq_factor: wavelengths above original/low are divided by `factor`,
+        below original/high kept, interpolated between.
+      original_length: context length, in tokens, that the unscaled frequencies were made for.
+    """
+
+    theta: float = 1_000_000.0
+    factor: float = 1.0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_length: int = 8192
+
+    def frequencies(self, head_dim: int) -> np.ndarray:
+        """Angular frequencies, shape [head_dim / 2], float64, radians per position."""
+        frequencies = self.theta ** (-np.arange(0, head_dim, 2) / head_dim)
+        if self.factor == 1.0:
+            return frequencies
+        wavelengths = 2 * math.pi / frequencies
+        smooth = (self.original_length / wavelengths - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        smooth = np.clip(smooth, 0.0, 1.0)
+        return frequencies * ((1 - smooth) / self.factor + smooth)
+
+    def angles(self, positions_BS: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
+        """Cosine and sine, float32 [B, S, 1, K/2], of every position; made once for all layers."""
+        angles_BS1K = positions_BS[:, :, None, None].astype(jnp.float32) * self.frequencies(head_dim).astype(np.float32)
+        return jnp.cos(angles_BS1K), jnp.sin(angles_BS1K)
+
+
+def rotate(x_BSHK: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """`x` turned by `Rope.angles`, in float32; the result has the dtype of `x`."""
+    cos, sin = angles
+    left, right = jnp.split(x_BSHK.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_BSHK.dtype)

@@ -1,0 +1,224 @@
+"""The CWM architecture at any size: pre-norm decoder, GQA, SwiGLU, RMSNorm, RoPE, local and global layers.
+
+Shapes: B batch, S query positions, T key positions, D model, H query heads, G KV heads,
+K head dim, F feed-forward, V vocabulary, L layers, W convolution taps.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from cwm_jax.model.attention import CausalBlocks, attention, visible
+from cwm_jax.model.components import NormalInit, QKNorm, ScaledInit, ShortConv, rms_norm
+from cwm_jax.model.rope import Rope, rotate
+from cwm_jax.model.sharding import ShardingRules
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model. Defaults are those of the tiny one; `experiments/models/cwm_32b.gin` holds CWM's.
+
+    Attributes:
+      layers, d_model, q_heads, kv_heads, head_dim, d_ff: sizes.
+      global_layers: indices of the layers that see the whole context; the rest see `local_window` tokens.
+        Empty means all layers.
+      local_window: tokens that a local layer sees, the current one included.
+      rope: the rotary embedding.
+      norm_eps: of every RMSNorm.
+      conv: a convolution before attention, or None (CWM).
+      qk_norm: norm of queries and keys, or None (CWM).
+      init: how matrices start.
+      attention: how whole rows attend.
+      scan_group: layers in one step of a scan over the stack; 0 unrolls all, which is faster when few.
+    """
+
+    layers: int = 4
+    d_model: int = 128
+    q_heads: int = 2
+    kv_heads: int = 2
+    head_dim: int = 64
+    d_ff: int = 384
+    global_layers: tuple[int, ...] = ()
+    local_window: int = 8192
+    rope: Rope = field(default_factory=Rope)
+    norm_eps: float = 1e-5
+    conv: ShortConv | None = None
+    qk_norm: QKNorm | None = None
+    init: NormalInit | ScaledInit = field(default_factory=NormalInit)
+    attention: CausalBlocks = field(default_factory=CausalBlocks)
+    scan_group: int = 0
+
+    def __post_init__(self):
+        if self.q_heads % self.kv_heads:
+            raise ValueError(f"ModelConfig.q_heads={self.q_heads} must be a multiple of kv_heads={self.kv_heads}")
+        if bad := [index for index in self.global_layers if not 0 <= index < self.layers]:
+            raise ValueError(f"ModelConfig.global_layers names layers {bad}; there are {self.layers}")
+        if self.scan_group and self.layers % self.scan_group:
+            raise ValueError(f"ModelConfig.scan_group={self.scan_group} must divide layers={self.layers}")
+
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer; None where a layer sees everything."""
+        if not self.global_layers:
+            return (None,) * self.layers
+        return tuple(None if index in self.global_layers else self.local_window for index in range(self.layers))
+
+
+class Cache(NamedTuple):
+    """What decoding keeps of the tokens so far.
+
+    Attributes:
+      k_LBTGK, v_LBTGK: keys and values of every layer at positions 0..T-1.
+      conv_LBWD: the last W - 1 inputs of each layer's convolution (W - 1 = 0 without one).
+    """
+
+    k_LBTGK: jax.Array
+    v_LBTGK: jax.Array
+    conv_LBWD: jax.Array
+
+
+class Transformer(nnx.Module):
+    """The decoder. Weights of all layers are stacked on a leading axis L."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int, *, rngs: nnx.Rngs):
+        c, V, D = config, vocab_size, config.d_model
+        H, G, K, F, L = c.q_heads, c.kv_heads, c.head_dim, c.d_ff, c.layers
+
+        def matrix(*shape: int, fan_in: int, residual: bool = False) -> nnx.Param:
+            return nnx.Param(c.init(rngs.params(), shape, fan_in, residual))
+
+        self.config = config
+        self.embed = nnx.Param(NormalInit(1.0 if isinstance(c.init, ScaledInit) else c.init.std)(rngs.params(), (V, D), D, False))
+        self.blocks = nnx.Dict(
+            attention_norm=nnx.Param(jnp.ones((L, D))),
+            wq=matrix(L, D, H, K, fan_in=D),
+            wk=matrix(L, D, G, K, fan_in=D),
+            wv=matrix(L, D, G, K, fan_in=D),
+            wo=matrix(L, H, K, D, fan_in=H * K, residual=True),
+            mlp_norm=nnx.Param(jnp.ones((L, D))),
+            gate=matrix(L, D, F, fan_in=D),
+            up=matrix(L, D, F, fan_in=D),
+            down=matrix(L, F, D, fan_in=F, residual=True),
+        )
+        if c.conv:
+            self.blocks["conv"] = nnx.Param(c.conv.init(L, D))
+        if c.qk_norm:
+            self.blocks["q_norm"] = nnx.Param(c.qk_norm.init(L, K))
+            self.blocks["k_norm"] = nnx.Param(c.qk_norm.init(L, K))
+        self.final_norm = nnx.Param(jnp.ones(D))
+        self.lm_head = matrix(D, V, fan_in=D)
+
+    def empty_cache(self, batch: int, length: int) -> Cache:
+        """A cache for `batch` sequences of at most `length` tokens."""
+        c = self.config
+        shape = (c.layers, batch, length, c.kv_heads, c.head_dim)
+        taps = c.conv.taps - 1 if c.conv else 0
+        dtype = self.embed.dtype
+        return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((c.layers, batch, taps, c.d_model), dtype))
+
+    def __call__(
+        self, tokens_BS: jax.Array, positions_BS: jax.Array, segments_BS: jax.Array, rules: ShardingRules | None = None
+    ) -> jax.Array:
+        """Logits [B, S, V] in float32 of whole rows.
+
+        Args:
+          tokens_BS: int32 token ids.
+          positions_BS: int32, counting from 0 in each document.
+          segments_BS: int32, one number for each document of a row; tokens see their own document only.
+          rules: how activations lie on the mesh; None off a mesh.
+        """
+        masks = {
+            window: visible(positions_BS, positions_BS, segments_BS, segments_BS, window)
+            for window in set(self.config.windows())
+        }
+        angles = self.config.rope.angles(positions_BS, self.config.head_dim)
+        x_BSD = self._embed(tokens_BS, rules)
+        past_BWD = jnp.zeros_like(x_BSD[:, : self.config.conv.taps - 1]) if self.config.conv else None
+
+        def layer(x_BSD, weights, window):
+            def attend(q_BSHK, k_BSGK, v_BSGK):
+                return self.config.attention(q_BSHK, k_BSGK, v_BSGK, masks[window])
+
+            return self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend)[0]
+
+        return self._head(self._stack(x_BSD, layer))
+
+    def decode(self, tokens_BS: jax.Array, positions_BS: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+        """Logits [B, S, V] of the next S tokens of each row, and the cache with them in it.
+
+        The tokens of a row are at consecutive positions from `positions[:, 0]`, which differs
+        from row to row. Positions after a row's last real token hold rubbish until it is overwritten.
+        """
+        B, S = tokens_BS.shape
+        T = cache.k_LBTGK.shape[2]
+        rows_B1 = jnp.arange(B)[:, None]
+        key_positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+        one_BS, one_BT = jnp.zeros((B, S), jnp.int32), jnp.zeros((B, T), jnp.int32)
+        angles = self.config.rope.angles(positions_BS, self.config.head_dim)
+        x_BSD = self._embed(tokens_BS, None)
+        keys, values, pasts = [], [], []
+        for index, window in enumerate(self.config.windows()):
+            weights = jax.tree.map(lambda w: w[index], self._weights())
+            mask_BST = visible(positions_BS, key_positions_BT, one_BS, one_BT, window)
+
+            def attend(q_BSHK, k_BSGK, v_BSGK):
+                keys.append(cache.k_LBTGK[index].at[rows_B1, positions_BS].set(k_BSGK))
+                values.append(cache.v_LBTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
+                return attention(q_BSHK, keys[-1], values[-1], mask_BST)
+
+            x_BSD, past_BWD = self._block(x_BSD, weights, positions_BS, angles, cache.conv_LBWD[index], attend)
+            pasts.append(past_BWD)
+        return self._head(x_BSD), Cache(jnp.stack(keys), jnp.stack(values), jnp.stack(pasts))
+
+    def _weights(self) -> dict[str, jax.Array]:
+        return {name: param[...] for name, param in self.blocks.items()}
+
+    def _embed(self, tokens_BS: jax.Array, rules: ShardingRules | None) -> jax.Array:
+        if rules is None:
+            return self.embed[...][tokens_BS]
+        return self.embed[...].at[tokens_BS].get(out_sharding=rules.spec("batch", "sequence", None))
+
+    def _stack(self, x_BSD: jax.Array, layer) -> jax.Array:
+        """Runs all layers, as a scan over groups while the pattern of windows repeats, else unrolled."""
+        weights, windows, group = self._weights(), self.config.windows(), self.config.scan_group
+        scanned = 0
+        if group:
+            pattern = windows[:group]
+            while windows[scanned : scanned + group] == pattern:
+                scanned += group
+
+            def body(x_BSD, weights):
+                for offset, window in enumerate(pattern):
+                    x_BSD = layer(x_BSD, jax.tree.map(lambda w: w[offset], weights), window)
+                return x_BSD, None
+
+            grouped = jax.tree.map(lambda w: w[:scanned].reshape(scanned // group, group, *w.shape[1:]), weights)
+            x_BSD, _ = jax.lax.scan(jax.checkpoint(body), x_BSD, grouped)
+        for index in range(scanned, self.config.layers):
+            x_BSD = layer(x_BSD, jax.tree.map(lambda w: w[index], weights), windows[index])
+        return x_BSD
+
+    def _block(self, x_BSD, weights, positions_BS, angles, past_BWD, attend):
+        """One layer; also the last W - 1 inputs of its convolution, for decoding."""
+        c = self.config
+        h_BSD = rms_norm(x_BSD, weights["attention_norm"], c.norm_eps)
+        if c.conv:
+            inputs_BSD = jnp.concatenate([past_BWD, h_BSD], axis=1)
+            h_BSD = c.conv(weights["conv"], h_BSD, past_BWD, positions_BS)
+            past_BWD = inputs_BSD[:, -(c.conv.taps - 1) :]
+        q_BSHK = jnp.einsum("bsd,dhk->bshk", h_BSD, weights["wq"])
+        k_BSGK = jnp.einsum("bsd,dgk->bsgk", h_BSD, weights["wk"])
+        v_BSGK = jnp.einsum("bsd,dgk->bsgk", h_BSD, weights["wv"])
+        if c.qk_norm:
+            q_BSHK, k_BSGK = c.qk_norm(weights["q_norm"], q_BSHK), c.qk_norm(weights["k_norm"], k_BSGK)
+        q_BSHK, k_BSGK = rotate(q_BSHK, angles), rotate(k_BSGK, angles)
+        x_BSD += jnp.einsum("bshk,hkd->bsd", attend(q_BSHK, k_BSGK, v_BSGK), weights["wo"])
+        h_BSD = rms_norm(x_BSD, weights["mlp_norm"], c.norm_eps)
+        hidden_BSF = jax.nn.silu(h_BSD @ weights["gate"]) * (h_BSD @ weights["up"])
+        return x_BSD + hidden_BSF @ weights["down"], past_BWD
+
+    def _head(self, x_BSD: jax.Array) -> jax.Array:
+        h_BSD = rms_norm(x_BSD, self.final_norm[...], self.config.norm_eps)
+        return jnp.einsum("bsd,dv->bsv", h_BSD, self.lm_head[...], preferred_element_type=jnp.float32)

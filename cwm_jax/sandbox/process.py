@@ -1,0 +1,80 @@
+"""A process that runs under limits and leaves nothing behind."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Sequence
+
+from cwm_jax.sandbox.command import Isolation, command
+from cwm_jax.sandbox.limits import Limits
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # sets print in one order, run after run
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+class SandboxError(RuntimeError):
+    """The isolated process did not start; the message holds what the sandbox said."""
+
+
+class Process:
+    """A command under limits, started on construction; a context manager that ends it.
+
+    Its standard input and output are the null device and its environment is empty but for
+    `PATH`, `LANG`, `HOME` and a fixed hash seed. Its working folder is thrown away at the end.
+
+    Attributes:
+      exit_fd: readable once the process has ended (a pidfd), to wait for it together with other files.
+    """
+
+    def __init__(self, argv: Sequence[str], limits: Limits, isolation: Isolation, *,
+                 readable: Iterable[str] = (), pass_fds: Sequence[int] = ()):  # fmt: skip
+        """Starts `argv`; `readable` as for `command`, `pass_fds` stay open in the process."""
+        words = command(argv, limits, isolation, readable)
+        with contextlib.ExitStack() as stack:
+            folder = "/tmp"  # of the sandbox itself
+            if isolation is Isolation.LIMITS_ONLY:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            self._process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=pass_fds,
+                cwd=folder, env={**_ENVIRONMENT, "HOME": folder}, start_new_session=True,
+            )  # fmt: skip
+            stack.callback(self._process.stderr.close)
+            stack.callback(self.kill)
+            self.exit_fd = os.pidfd_open(self._process.pid)
+            stack.callback(os.close, self.exit_fd)
+            self._stack = stack.pop_all()
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status if the process ends within that time (of a death by signal N: −N or 128 + N), else None."""
+        poll = select.poll()
+        poll.register(self.exit_fd, select.POLLIN)
+        return self.kill() if poll.poll(max(0.0, seconds) * 1000) else None
+
+    def errors(self) -> str:
+        """What an ended process wrote to standard error."""
+        return self._process.stderr.read().decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Kills the process and takes its resources back."""
+        self._stack.close()
+
+    def kill(self) -> int:
+        """Ends the process and all that it started in its group or sandbox; its exit status, as for `wait`."""
+        # The group first, while the leader is not reaped: its number cannot be another's yet.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

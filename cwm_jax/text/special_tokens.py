@@ -1,0 +1,46 @@
+"""The control tokens of CWM's text (names and ids of the released tokenizer).
+
+Plain text never produces them: a vocabulary maps each to one control symbol
+that only `Vocabulary.encode_segments` and the text form's own separators reach.
+"""
+
+import re
+
+BEGIN_OF_TEXT = "<|begin_of_text|>"
+END_OF_TEXT = "<|end_of_text|>"
+PAD = "<|pad|>"
+FRAME_SEP = "<|frame_sep|>"
+ACTION_SEP = "<|action_sep|>"
+RETURN_SEP = "<|return_sep|>"
+CALL_SEP = "<|call_sep|>"
+LINE_SEP = "<|line_sep|>"
+EXCEPTION_SEP = "<|exception_sep|>"
+ARG_SEP = "<|arg_sep|>"
+TRACE_CONTEXT_START = "<|trace_context_start|>"
+
+# Ids in the released Llama-3 vocabulary; a vocabulary trained here numbers them anew.
+CWM_IDS = {
+    BEGIN_OF_TEXT: 128000,
+    END_OF_TEXT: 128001,
+    PAD: 128004,
+    "<|start_header_id|>": 128006,
+    "<|end_header_id|>": 128007,
+    "<|eom_id|>": 128008,
+    "<|eot_id|>": 128009,
+    FRAME_SEP: 128100,
+    ACTION_SEP: 128101,
+    RETURN_SEP: 128102,
+    CALL_SEP: 128103,
+    LINE_SEP: 128104,
+    EXCEPTION_SEP: 128105,
+    ARG_SEP: 128106,
+    TRACE_CONTEXT_START: 128107,
+    "<|reasoning_thinking_start|>": 128120,
+    "<|reasoning_thinking_end|>": 128121,
+}
+
+TRACE_TOKENS = (
+    BEGIN_OF_TEXT, END_OF_TEXT, PAD, FRAME_SEP, ACTION_SEP, RETURN_SEP, CALL_SEP,
+    LINE_SEP, EXCEPTION_SEP, ARG_SEP, TRACE_CONTEXT_START,
+)
+TRACE_TOKEN_PATTERN = re.compile("|".join(re.escape(token) for token in TRACE_TOKENS))

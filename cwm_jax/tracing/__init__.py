@@ -1,0 +1,8 @@
+"""The recorder and the trace language: what a program does, frame by frame, as text and back."""
+
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.language import parse, render, resolve
+from cwm_jax.tracing.recorder import Limits, record, record_many
+from cwm_jax.tracing.trace import Frame, Trace
+
+__all__ = ["Frame", "Isolation", "Limits", "Trace", "parse", "record", "record_many", "render", "resolve"]

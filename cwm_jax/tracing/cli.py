@@ -1,0 +1,95 @@
+"""The `trace` verb: record one program and print its trace."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, fields
+
+from cwm_jax.report.traces import trace_page
+from cwm_jax.sandbox import SandboxError, SandboxMissing
+from cwm_jax.tracing.language import render
+from cwm_jax.tracing.recorder import Isolation, Limits, record
+from cwm_jax.tracing.trace import Frame, Trace
+from cwm_jax.tracing.wrap import context_of
+
+_EXITS = """\
+exit status: 0 the program returned or raised; 3 it was cut short (what was recorded until then is
+printed, the reason goes to standard error); 2 the call makes no sense; 1 the sandbox does not start"""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `trace` with these arguments; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        context = context_of(arguments.target, arguments.args)
+        limits = Limits(**dict(map(_limit, arguments.limit)))
+        trace = record(context, limits, Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
+    except (SandboxMissing, SandboxError) as error:
+        print(f"trace: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"trace: {error}", file=sys.stderr)
+        return 2
+    sys.stdout.buffer.write(_FORMATS[arguments.format](arguments.target, trace).encode())
+    sys.stdout.buffer.flush()
+    if trace.complete:
+        return 0
+    print(f"trace: {trace.verdict}: {trace.reason}", file=sys.stderr)
+    return 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    limits = "\n".join(f"  {name:16} {value:>9}" for name, value in asdict(Limits()).items())
+    parser = argparse.ArgumentParser(
+        prog="python -m cwm_jax trace",
+        description="Run a program and print what it does, line by line, in the trace format of CWM.",
+        epilog=f"limits and their defaults:\n{limits}\n\n{_EXITS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", metavar="FILE[:FUNC]", help="a file with a start marker, or a function in a file")
+    parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
+    parser.add_argument("--format", choices=sorted(_FORMATS), default="text", help="default: text")
+    parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for programs that you trust")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; repeatable")
+    return parser
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    kinds = {field.name: field.type for field in fields(Limits)}
+    if name not in kinds:
+        raise ValueError(f"--limit {text!r}: there is no limit {name!r}; there are {', '.join(kinds)}")
+    try:
+        return name, kinds[name](value)
+    except ValueError:
+        raise ValueError(f"--limit {text!r}: {value!r} is no {kinds[name].__name__}") from None
+
+
+def as_json(trace: Trace) -> dict[str, object]:
+    """A trace as the JSON form holds it: verdict, reason, python, context, frames and text."""
+    return {
+        "verdict": trace.verdict,
+        "reason": trace.reason,
+        "python": trace.python,
+        "context": trace.context,
+        "frames": [frame_as_json(frame) for frame in trace.frames],
+        "text": render(trace),
+    }
+
+
+def frame_as_json(frame: Frame) -> dict[str, object]:
+    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
+    content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
+    return {"event": frame.event, "line": frame.line, "source": frame.source, **content}
+
+
+def _page(title: str, trace: Trace) -> str:
+    frames = [frame_as_json(frame) for frame in trace.frames]
+    return trace_page(title, trace.context, frames, trace.verdict, trace.reason)
+
+
+_FORMATS = {
+    "text": lambda title, trace: render(trace),
+    "json": lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n",
+    "html": _page,
+}

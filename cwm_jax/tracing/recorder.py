@@ -1,0 +1,221 @@
+"""The recorder: runs programs in a child interpreter and writes down what they do.
+
+The trace starts when the function that carries the start marker is first entered, while
+the program's own top-level code runs or, if that never calls it, when we call it after; it
+ends when that function is left. Frames lie in memory shared with the child (see
+`cwm_jax/tracing/child/`), so a program that dies or is stopped keeps what it did until then.
+
+What CWM's paper leaves open, decided here: the VALUE of an exception frame is the `repr` of
+the exception, and a scope that an exception leaves closes with CPython's return frame, "None".
+A program can forge its own trace (it shares the interpreter with the recorder), never break ours.
+"""
+
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from cwm_jax import sandbox
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.language import plain_text, source_lines
+from cwm_jax.tracing.trace import EVENTS, Event, Frame, Trace
+from cwm_jax.tracing.verdicts import COMPLETE, death, reason
+
+_CHILD = Path(__file__).parent / "child"
+_CHUNK = 1 << 14
+_decode = json.JSONDecoder().raw_decode
+_SLACK = 1 << 16  # of the journal, beyond the trace itself: its first and last record
+
+
+@dataclass(frozen=True)
+class Limits(sandbox.Limits):
+    """What one recorded program may use up; at the first limit it is stopped, and what was recorded is kept.
+
+    Attributes:
+      max_frames: frames of a trace (CWM keeps contest traces of at most 10 k line events, paper §2.2).
+      max_trace_chars: characters of the trace's text (CWM: at most 1 MB, paper §2.2).
+      max_value_chars: characters of one value's `repr`; our choice, a tenth of a trace.
+      max_depth: calls of the program's functions open at once; Python's own default. A program that
+        expects to catch `RecursionError` ends here instead.
+    """
+
+    max_frames: int = 10_000
+    max_trace_chars: int = 1_000_000
+    max_value_chars: int = 100_000
+    max_depth: int = 1_000
+
+
+def record(context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP) -> Trace:
+    """The trace of one program: what its marked function does, called without arguments.
+
+    Args:
+      context: source text in which one `def` line ends in `  # << START_OF_TRACE`.
+      limits: caps on the run.
+      isolation: how far to keep the program from the machine.
+
+    Returns:
+      A trace whose `verdict` is `returned` or `raised`, or else the cap or fault that cut it short.
+
+    Raises:
+      ValueError: a control token of the trace language stands in the context.
+      SandboxMissing: the tools for `isolation` are not installed.
+      SandboxError: the child interpreter does not start.
+    """
+    with closing(record_many([context], limits, isolation)) as traces:
+        return next(traces)
+
+
+def record_many(
+    contexts: Iterable[str],
+    limits: Limits = Limits(),
+    isolation: Isolation = Isolation.BUBBLEWRAP,
+) -> Iterator[Trace]:
+    """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
+
+    Inside bubblewrap every program has a sandbox of its own. Under limits alone they run one after
+    another in one interpreter, which is replaced when a program ends it: for programs of our own.
+    """
+    with ExitStack() as stack:
+        child = None
+        for context in contexts:
+            plain_text(context, "the context")
+            if child is None or isolation is Isolation.BUBBLEWRAP:
+                stack.close()
+                child = stack.enter_context(_Interpreter(limits, isolation))
+            trace = child.record(context)
+            if trace is None:  # the program before it had ended the interpreter
+                stack.close()
+                child = stack.enter_context(_Interpreter(limits, isolation))
+                trace = child.record(context)
+            if trace is None:
+                raise sandbox.SandboxError(f"the child interpreter does not start: {child.errors()}")
+            yield trace
+
+
+class _Interpreter:
+    """A child interpreter that records one program after another. A context manager."""
+
+    def __init__(self, limits: Limits, isolation: Isolation):
+        self._limits = limits
+        self._capacity = limits.max_trace_chars + _SLACK
+        with ExitStack() as stack:
+            files = {"journal": os.memfd_create("journal")}
+            stack.callback(os.close, files["journal"])
+            os.ftruncate(files["journal"], self._capacity)
+            files["request"], request = os.pipe()
+            done, files["done"] = os.pipe()
+            self._journal, self._request, self._done = files["journal"], request, done
+            stack.callback(os.close, request)
+            stack.callback(os.close, done)
+            settings = files | {"capacity": self._capacity} | _caps(limits)
+            argv = [sys.executable, "-s", str(_CHILD / "main.py"), *(f"{name}={value}" for name, value in settings.items())]
+            readable = [*sandbox.python_paths(), str(_CHILD)]
+            try:
+                process = sandbox.Process(argv, limits, isolation, readable=readable, pass_fds=tuple(files.values()))
+                self._process = stack.enter_context(process)
+            finally:
+                os.close(files["request"])
+                os.close(files["done"])
+            self._stack = stack.pop_all()
+
+    def record(self, context: str) -> Trace | None:
+        """The trace of one program; None if the child ended before it came to this one."""
+        text = context.encode()
+        os.pwrite(self._journal, b"\0", 0)
+        os.pwrite(self._journal, text, self._capacity)
+        try:
+            os.write(self._request, len(text).to_bytes(8, "little"))
+        except BrokenPipeError:
+            return None
+        status = self._wait()
+        records = _read_journal(self._journal)
+        if not records:
+            return None
+        return _trace(context, records, death(status) if status is not None else ("timeout", ""), self._limits)
+
+    def _wait(self) -> int | None:
+        """Waits until the program is done or the child has ended; its exit status (0 if it lives), None on timeout."""
+        deadline = time.monotonic() + self._limits.wall_seconds
+        poll = select.poll()
+        poll.register(self._done, select.POLLIN)
+        poll.register(self._process.exit_fd, select.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            events = dict(poll.poll(left * 1000))
+            if self._done in events:
+                if os.read(self._done, 1):
+                    return 0
+                poll.unregister(self._done)  # the program closed it
+            elif events:
+                return self._process.kill()
+        self._process.kill()
+        return None
+
+    def errors(self) -> str:
+        return self._process.errors()
+
+    def __enter__(self) -> "_Interpreter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _caps(limits: Limits) -> dict[str, int]:
+    names = ("cpu_seconds", "max_frames", "max_trace_chars", "max_value_chars", "max_depth")
+    return {name: getattr(limits, name) for name in names}
+
+
+def _read_journal(file: int) -> list[str]:
+    """The records that count. Read, not mapped: a program may cut the file short under us."""
+    data = b""
+    while b"\0" not in data and (chunk := os.pread(file, _CHUNK, len(data))):
+        data += chunk
+    text, _, _ = data.partition(b"\0")
+    return text.decode("ascii", "replace").split("\n")[1:]
+
+
+def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Limits) -> Trace:
+    """The trace that the records hold; it ended as `ending` says unless the last record knows better."""
+    lines = dict(enumerate(source_lines(context), start=1))
+    frames: list[Frame] = []
+    known: dict[str, Frame] = {}  # loops write the same record over and over
+    python = rendering = ""
+    verdict, detail = ending
+    try:
+        for record in records:
+            frame = known.get(record)
+            if frame is None:
+                kind, second, third = _decode(record)[0]
+                if kind == "start":
+                    python = second
+                elif kind == "render":
+                    rendering = second
+                elif kind == "end":
+                    verdict, detail, rendering = second, third, ""
+                else:
+                    frame = known[record] = _frame(EVENTS[kind], second, third, lines)
+            if frame is not None:
+                frames.append(frame)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        verdict, detail, rendering = "corrupted", "", ""
+    if verdict == "returned":
+        text = ""
+    elif verdict == "raised":
+        text = f"the program raised {next(frame.value for frame in reversed(frames) if frame.event == 'exception')}"
+    else:
+        text = reason(verdict, detail, limits, rendering)
+    return Trace(context, tuple(frames), verdict in COMPLETE, verdict, text, python)
+
+
+def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:
+    source = lines.get(line, "\n")  # code that the program compiled itself under our file name has other lines
+    if event in ("call", "line"):
+        "".join(content.values())  # refuses what is no text
+        return Frame(event, source, tuple(content.items()), None, line)
+    "".join((content,))
+    return Frame(event, source, None, content, line)

@@ -1,0 +1,61 @@
+"""`Program`: a function to run and the inputs to run it on, and the forms of it that identify it."""
+
+import ast
+import hashlib
+from dataclasses import dataclass
+
+from cwm_jax.tracing.trace import START_MARKER
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of a source.
+
+    Attributes:
+      family: the source that made it, such as `strawberry`.
+      code: its functions, without a trailing newline; the last one is the entry.
+      entry: name of the function that `main` calls.
+      inputs: argument lists as Python text, one for each run, such as `"'banana', 'a'"`.
+    """
+
+    family: str
+    code: str
+    entry: str
+    inputs: tuple[str, ...]
+
+    def contexts(self) -> list[str]:
+        """One trace context for each input: the code and a marked `main` that calls it (CWM's CRUXEval wrapper)."""
+        return [wrap(self.code, self.entry, arguments) for arguments in self.inputs]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.code)
+
+
+def wrap(code: str, entry: str, arguments: str) -> str:
+    """The context that traces one call, `entry(arguments)`, of a function in `code`."""
+    return f"\n{code}\ndef main():{START_MARKER}\n    return {entry}({arguments})\n"
+
+
+def fingerprint(code: str) -> str:
+    """Hash of the normalised AST: names and layout do not count, constants and structure do.
+
+    Two programs with one fingerprint are the same program; splits keep them on one side.
+    """
+    tree = ast.parse(code)
+    names: dict[str, str] = {}
+
+    def canonical(name: str) -> str:
+        return names.setdefault(name, f"v{len(names)}")
+
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    bound = defined | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in bound:
+            node.id = canonical(node.id)
+        elif isinstance(node, ast.arg):
+            node.arg = canonical(node.arg)
+        elif isinstance(node, ast.FunctionDef):
+            node.name = canonical(node.name)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]

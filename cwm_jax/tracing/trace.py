@@ -1,0 +1,58 @@
+"""`Trace`: what one run of a program did, in the terms of CWM's trace language.
+
+Everything reads and writes traces through these two types. A frame holds what
+the text holds, so `parse(render(t)) == t`; what the text cannot carry (line
+numbers, the verdict, which Python ran) rides along outside the comparison.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+Event = Literal["call", "line", "return", "exception"]
+EVENTS: tuple[Event, ...] = ("call", "line", "return", "exception")
+
+START_MARKER = "  # << START_OF_TRACE"
+START_MARKER_PATTERN = re.compile(r"[ \t]*# << START_OF_TRACE[ \t]*$", re.MULTILINE)
+UNCHANGED = ".."
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One event of a run.
+
+    Attributes:
+      event: what happened.
+      source: the physical source line, indentation and newline kept, start marker removed.
+      locals: `(name, repr)` pairs in `f_locals` order for call and line frames, with
+        `".."` for a value that equals the preceding frame's (facts §3.4); None otherwise.
+      value: `repr` of the returned value or of the exception; None for call and line frames.
+      line: 1-based line number in the context; None where the trace came from text.
+    """
+
+    event: Event
+    source: str
+    locals: tuple[tuple[str, str], ...] | None = None
+    value: str | None = None
+    line: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A run of the marked entry of `context`.
+
+    Attributes:
+      context: the source text that stands between `<|trace_context_start|>` and the frames.
+      frames: what happened, in order.
+      complete: whether the entry scope was left, that is whether the text ends in `<|end_of_text|>`.
+      verdict: `returned`, `raised`, or the cap or fault that ended the run; `""` for a parsed trace.
+      reason: one sentence for people; empty when `returned`.
+      python: version of the interpreter that ran the program, such as `3.11.7`; `""` if unknown.
+    """
+
+    context: str
+    frames: tuple[Frame, ...]
+    complete: bool = True
+    verdict: str = field(default="", compare=False)
+    reason: str = field(default="", compare=False)
+    python: str = field(default="", compare=False)

@@ -1,0 +1,96 @@
+"""Contexts: source text in which the function to trace carries the start marker."""
+
+import ast
+from pathlib import Path
+
+from cwm_jax.tracing.trace import START_MARKER, START_MARKER_PATTERN
+
+
+class BadCall(ValueError):
+    """What the user named cannot be traced; the message says what is wrong and what to write instead."""
+
+
+def wrap(code: str, function: str, arguments: str = "", *, start: str = "main", awaited: bool = False) -> str:
+    """The context that traces one call, `function(arguments)`, as CWM's CRUXEval prompts do it.
+
+    Args:
+      code: defines the function.
+      function: its name.
+      arguments: the argument list as Python text, such as `"1, 'a'"`.
+      start: name of the marked function that makes the call.
+      awaited: for an `async` function (our choice: the marked function is `async` too).
+    """
+    define, call = ("async def", "await ") if awaited else ("def", "")
+    body = f"{define} {start}():{START_MARKER}\n    return {call}{function}({arguments})\n"
+    return "\n" + code.rstrip("\n") + "\n" + body
+
+
+def context_of(target: str, arguments: str | None = None) -> str:
+    """The context for `FILE` (marked by hand) or `FILE:FUNC` (called with `arguments`).
+
+    Raises:
+      BadCall: no such file or function, no marker, arguments that are none.
+    """
+    path, function = target, ""
+    if not Path(path).exists() and ":" in target:
+        path, _, function = target.rpartition(":")
+    code = _read(path)
+    marked = START_MARKER_PATTERN.search(code.replace("\r\n", "\n"))
+    if not function:
+        if not marked:
+            raise BadCall(
+                f"{path} has no start marker; write {START_MARKER.strip()!r} after a def line, or name a function: "
+                f'{path}:FUNC --args "1, 2"'
+            )
+        if arguments is not None:
+            raise BadCall(f"--args goes with {path}:FUNC; {path} alone is run as its start marker says")
+        return code
+    if marked:
+        raise BadCall(f"{path} carries a start marker already; leave out :{function}, or remove the marker")
+    return _call(path, code, function, arguments or "")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise BadCall(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise BadCall(f"cannot read {path}: {error.strerror}") from None
+
+
+def _call(path: str, code: str, function: str, arguments: str) -> str:
+    try:
+        call = ast.parse(f"_({arguments}\n)", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise SyntaxError("more than an argument list")
+    except (SyntaxError, ValueError) as error:
+        raise BadCall(f"--args {arguments!r} is no argument list: {error}; write it as in a call, \"1, 'a'\"") from None
+    try:
+        tree = ast.parse(code.removeprefix("\ufeff"))
+    except (SyntaxError, ValueError):
+        return wrap(code, function, arguments)  # the recorder says what is wrong with it
+    names = _top_level_names(tree)
+    if function not in names:
+        listed = ", ".join(sorted(names)) or "none"
+        raise BadCall(f"{path} has no function {function!r} at its top level; the names there: {listed}")
+    awaited = any(isinstance(node, ast.AsyncFunctionDef) and node.name == function for node in tree.body)
+    start = next(name for name in ("main", "start", "_start", "__start") if name not in names)
+    return wrap(code, function, arguments, start=start, awaited=awaited)
+
+
+def _top_level_names(tree: ast.Module) -> set[str]:
+    """What the module's own code binds, blocks of `if` and `try` included."""
+    names: set[str] = set()
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+            continue
+        if isinstance(node, ast.alias):
+            names.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        pending.extend(ast.iter_child_nodes(node))
+    return names
