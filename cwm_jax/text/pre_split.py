@@ -15,7 +15,7 @@ PRE_SPLIT = "|".join(
         r"""(?P<spelled>'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d+)""",  # string literals, cut off ones too; numbers
         rf" ?\b(?:{_KEYWORDS})\b ?",  # keywords take the spaces around them, names never do: one name, one token
         r"[^\W\d]+",  # names; a digit in one stands alone
-        r"[)\]}]+(?= [^\w\s])",  # so that the operator after a bracket has both its spaces
+        r"[)\]}]+(?= )",  # so that the operator or keyword after a bracket has both its spaces
         r" ?(?:(?!-\d)[^\w\s'\"])+[ \n]?",  # operators and brackets, `):\n` together; a sign stands alone
         r" +",
     )

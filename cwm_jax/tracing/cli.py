@@ -14,7 +14,7 @@ from cwm_jax.tracing.wrap import context_of
 
 _EXITS = """\
 exit status: 0 the program returned or raised; 3 it was cut short (what was recorded until then is
-printed, the reason goes to standard error); 2 the call makes no sense; 1 the sandbox does not start"""
+printed, the reason goes to standard error); 2 the call makes no sense, or there is no sandbox for it"""
 
 
 def main(argv: list[str]) -> int:
@@ -24,10 +24,7 @@ def main(argv: list[str]) -> int:
         context = context_of(arguments.target, arguments.args)
         limits = Limits(**dict(map(_limit, arguments.limit)))
         trace = record(context, limits, Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
-    except (SandboxMissing, SandboxError) as error:
-        print(f"trace: {error}", file=sys.stderr)
-        return 1
-    except ValueError as error:
+    except (ValueError, SandboxMissing, SandboxError) as error:
         print(f"trace: {error}", file=sys.stderr)
         return 2
     sys.stdout.buffer.write(_FORMATS[arguments.format](arguments.target, trace).encode())

@@ -12,6 +12,7 @@ A program can forge its own trace (it shares the interpreter with the recorder),
 
 import json
 import os
+import re
 import select
 import sys
 import time
@@ -83,7 +84,7 @@ def record_many(
     with ExitStack() as stack:
         child = None
         for context in contexts:
-            plain_text(context, "the context")
+            _check(context)
             if child is None or isolation is Isolation.BUBBLEWRAP:
                 stack.close()
                 child = stack.enter_context(_Interpreter(limits, isolation))
@@ -95,6 +96,12 @@ def record_many(
             if trace is None:
                 raise sandbox.SandboxError(f"the child interpreter does not start: {child.errors()}")
             yield trace
+
+
+def _check(context: str) -> None:
+    plain_text(context, "the context")
+    if not context.isascii() and re.search("[\ud800-\udfff]", context):
+        raise ValueError("the context holds half a surrogate pair, which is no text; read the file as UTF-8")
 
 
 class _Interpreter:
@@ -113,7 +120,8 @@ class _Interpreter:
             stack.callback(os.close, request)
             stack.callback(os.close, done)
             settings = files | {"capacity": self._capacity} | _caps(limits)
-            argv = [sys.executable, "-s", str(_CHILD / "main.py"), *(f"{name}={value}" for name, value in settings.items())]
+            argv = [sys.executable, "-s", str(_CHILD / "main.py")]
+            argv += [f"{name}={value}" for name, value in settings.items()]
             readable = [*sandbox.python_paths(), str(_CHILD)]
             try:
                 process = sandbox.Process(argv, limits, isolation, readable=readable, pass_fds=tuple(files.values()))

@@ -93,7 +93,12 @@ def test_names_keywords_and_indents_are_whole():
     assert tokens("        if word[index] == letter and not count_letters:\n") == [
         "        ", "if ", "word", "[", "index", "]", " == ", "letter", " and ", "not ", "count_letters", ":\n"
     ]  # fmt: skip
+    assert tokens("word[index] and letter") == ["word", "[", "index", "]", " and ", "letter"]
     assert tokens("    count += 1\n") == ["    ", "count", " += ", "1", "\n"]
+
+
+def test_a_rare_name_is_whole_although_its_letters_are_likelier():
+    assert tokens("ab", train_vocabulary([*["a", "b"] * 1000, "ab", "ab"], 300, ())) == ["ab"]
 
 
 def test_what_encode_returns_is_the_callers():
