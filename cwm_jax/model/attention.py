@@ -30,9 +30,7 @@ def attention(q_BSHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, mask_BST:
     q_BSGRK = (q_BSHK * K**-0.5).reshape(B, S, G, H // G, K)
     scores_BGRST = jnp.einsum("bsgrk,btgk->bgrst", q_BSGRK, k_BTGK, preferred_element_type=jnp.float32)
     scores_BGRST = jnp.where(mask_BST[:, None, None], scores_BGRST, -jnp.inf)
-    largest_BGRS1 = jnp.maximum(scores_BGRST.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
-    weights_BGRST = jnp.exp(scores_BGRST - jax.lax.stop_gradient(largest_BGRS1))
-    total_BGRS1 = jnp.maximum(weights_BGRST.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    weights_BGRST, total_BGRS1 = _softmax_parts(scores_BGRST)
     mixed_BSGRK = jnp.einsum("bgrst,btgk->bsgrk", weights_BGRST.astype(v_BTGK.dtype), v_BTGK)
     inverse_BSGR1 = (1.0 / total_BGRS1).transpose(0, 3, 1, 2, 4).astype(v_BTGK.dtype)
     return (mixed_BSGRK * inverse_BSGR1).reshape(B, S, H, K)
@@ -52,9 +50,22 @@ class CausalBlocks:
     block: int = 128
 
     def __call__(self, q_BSHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, mask_BST: jax.Array) -> jax.Array:
-        S = q_BSHK.shape[1]
+        B, S, H, K = q_BSHK.shape
+        G = k_BTGK.shape[2]
+        q_BGRSK = (q_BSHK * K**-0.5).reshape(B, S, G, H // G, K).transpose(0, 2, 3, 1, 4)
+        k_BGTK, v_BGTK = k_BTGK.transpose(0, 2, 1, 3), v_BTGK.transpose(0, 2, 1, 3)
         blocks = []
         for start in range(0, S, self.block):
             end = min(start + self.block, S)
-            blocks.append(attention(q_BSHK[:, start:end], k_BTGK[:, :end], v_BTGK[:, :end], mask_BST[:, start:end, :end]))
-        return jnp.concatenate(blocks, axis=1)
+            scores_BGRST = jnp.einsum("bgrsk,bgtk->bgrst", q_BGRSK[..., start:end, :], k_BGTK[:, :, :end])
+            scores_BGRST = jnp.where(mask_BST[:, None, None, start:end, :end], scores_BGRST, -jnp.inf)
+            weights_BGRST, total_BGRS1 = _softmax_parts(scores_BGRST)
+            blocks.append(jnp.einsum("bgrst,bgtk->bgrsk", weights_BGRST, v_BGTK[:, :, :end]) / total_BGRS1)
+        return jnp.concatenate(blocks, axis=3).transpose(0, 3, 1, 2, 4).reshape(B, S, H, K)
+
+
+def _softmax_parts(scores_BGRST: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Unnormalised softmax weights and their sums; both finite where a query sees nothing."""
+    largest_BGRS1 = jnp.maximum(scores_BGRST.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
+    weights_BGRST = jnp.exp(scores_BGRST - jax.lax.stop_gradient(largest_BGRS1))
+    return weights_BGRST, jnp.maximum(weights_BGRST.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)

@@ -33,13 +33,12 @@ class ShortConv:
         """The kernel [L, W, D], at the start the identity."""
         return jnp.zeros((layers, self.taps, d_model)).at[:, 0].set(1.0)
 
-    def __call__(self, kernel_WD: jax.Array, x_BSD: jax.Array, past_BWD: jax.Array, age_BS: jax.Array) -> jax.Array:
-        """Convolves `x`, whose W - 1 predecessors are `past`; `age` counts the tokens before each in its document."""
-        padded = jnp.concatenate([past_BWD, x_BSD], axis=1)
-        S = x_BSD.shape[1]
-        y_BSD = kernel_WD[0] * x_BSD
+    def __call__(self, kernel_WD: jax.Array, inputs_BSD: jax.Array, age_BS: jax.Array) -> jax.Array:
+        """Convolves all but the first W - 1 inputs, which come before; `age` counts the tokens before each in its document."""
+        S = age_BS.shape[1]
+        y_BSD = kernel_WD[0] * inputs_BSD[:, self.taps - 1 :]
         for tap in range(1, self.taps):
-            before_BSD = jax.lax.slice_in_dim(padded, self.taps - 1 - tap, self.taps - 1 - tap + S, axis=1)
+            before_BSD = jax.lax.slice_in_dim(inputs_BSD, self.taps - 1 - tap, self.taps - 1 - tap + S, axis=1)
             y_BSD += kernel_WD[tap] * jnp.where((age_BS >= tap)[..., None], before_BSD, 0.0)
         return y_BSD
 

@@ -39,13 +39,20 @@ class Rope:
         return frequencies * ((1 - smooth) / self.factor + smooth)
 
     def angles(self, positions_BS: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
-        """Cosine and sine, float32 [B, S, 1, K/2], of every position; made once for all layers."""
-        angles_BS1K = positions_BS[:, :, None, None].astype(jnp.float32) * self.frequencies(head_dim).astype(np.float32)
+        """Cosine and sine, float32 [B, S, 1, K], of every position; made once for all layers."""
+        frequencies_K = np.tile(self.frequencies(head_dim), 2).astype(np.float32)
+        angles_BS1K = positions_BS[:, :, None, None].astype(jnp.float32) * frequencies_K
         return jnp.cos(angles_BS1K), jnp.sin(angles_BS1K)
 
 
 def rotate(x_BSHK: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """`x` turned by `Rope.angles`, in float32; the result has the dtype of `x`."""
+    """`x` turned by `Rope.angles`, in float32; the result has the dtype of `x`.
+
+    The quarter turn (left, right) -> (-right, left) is a product with a constant matrix: exact,
+    and on CPUs several times faster than slicing and concatenating the halves.
+    """
     cos, sin = angles
-    left, right = jnp.split(x_BSHK.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([left * cos - right * sin, right * cos + left * sin], axis=-1).astype(x_BSHK.dtype)
+    K = x_BSHK.shape[-1]
+    quarter_KK = np.roll(np.eye(K, dtype=np.float32), K // 2, axis=1) * np.repeat([1.0, -1.0], K // 2).astype(np.float32)[:, None]
+    x32 = x_BSHK.astype(jnp.float32)
+    return (x32 * cos + (x32 @ quarter_KK) * sin).astype(x_BSHK.dtype)

@@ -1,5 +1,6 @@
 """One mesh, one set of rules: which logical axis of an array lies on which axis of the mesh."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -65,3 +66,7 @@ class ShardingRules:
         if len(used) != len(set(used)):
             raise ValueError(f"axes {logical} collide on the mesh: {mesh_axes}")
         return P(*mesh_axes)
+
+    def batch_shards(self, mesh: Mesh) -> int:
+        """In how many parts the batch lies on `mesh`."""
+        return math.prod(mesh.shape[axis] for axis in self.batch)

@@ -4,12 +4,14 @@ Shapes: B batch, S query positions, T key positions, D model, H query heads, G K
 K head dim, F feed-forward, V vocabulary, L layers, W convolution taps.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec as P
 
 from cwm_jax.model.attention import CausalBlocks, attention, visible
 from cwm_jax.model.components import NormalInit, QKNorm, ScaledInit, ShortConv, rms_norm
@@ -145,13 +147,17 @@ class Transformer(nnx.Module):
 
         return self._head(self._stack(x_BSD, layer))
 
-    def decode(self, tokens_BS: jax.Array, positions_BS: jax.Array, cache: Cache) -> tuple[jax.Array, Cache]:
+    def decode(
+        self, tokens_BS: jax.Array, positions_BS: jax.Array, cache: Cache, lengths_B: jax.Array | None = None
+    ) -> tuple[jax.Array, Cache]:
         """Logits [B, S, V] of the next S tokens of each row, and the cache with them in it.
 
         The tokens of a row are at consecutive positions from `positions[:, 0]`, which differs
-        from row to row. Positions after a row's last real token hold rubbish until it is overwritten.
+        from row to row. Where only the first `lengths` tokens of a row are real (None: all), the
+        rest leaves rubbish in the cache at positions that no real token sees before they are overwritten.
         """
         B, S = tokens_BS.shape
+        lengths_B = jnp.full(B, S) if lengths_B is None else lengths_B
         T = cache.k_LBTGK.shape[2]
         rows_B1 = jnp.arange(B)[:, None]
         key_positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
@@ -168,8 +174,9 @@ class Transformer(nnx.Module):
                 values.append(cache.v_LBTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
                 return attention(q_BSHK, keys[-1], values[-1], mask_BST)
 
-            x_BSD, past_BWD = self._block(x_BSD, weights, positions_BS, angles, cache.conv_LBWD[index], attend)
-            pasts.append(past_BWD)
+            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, cache.conv_LBWD[index], attend)
+            last_BW = lengths_B[:, None] + jnp.arange(cache.conv_LBWD.shape[2])  # inputs start W - 1 tokens early
+            pasts.append(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
         return self._head(x_BSD), Cache(jnp.stack(keys), jnp.stack(values), jnp.stack(pasts))
 
     def _weights(self) -> dict[str, jax.Array]:
@@ -201,24 +208,60 @@ class Transformer(nnx.Module):
         return x_BSD
 
     def _block(self, x_BSD, weights, positions_BS, angles, past_BWD, attend):
-        """One layer; also the last W - 1 inputs of its convolution, for decoding."""
+        """One layer; also the inputs of its convolution, the W - 1 before these tokens included."""
         c = self.config
         h_BSD = rms_norm(x_BSD, weights["attention_norm"], c.norm_eps)
+        inputs_BSD = h_BSD
         if c.conv:
             inputs_BSD = jnp.concatenate([past_BWD, h_BSD], axis=1)
-            h_BSD = c.conv(weights["conv"], h_BSD, past_BWD, positions_BS)
-            past_BWD = inputs_BSD[:, -(c.conv.taps - 1) :]
-        q_BSHK = jnp.einsum("bsd,dhk->bshk", h_BSD, weights["wq"])
-        k_BSGK = jnp.einsum("bsd,dgk->bsgk", h_BSD, weights["wk"])
-        v_BSGK = jnp.einsum("bsd,dgk->bsgk", h_BSD, weights["wv"])
+            h_BSD = c.conv(weights["conv"], inputs_BSD, positions_BS)
+        q_BSHK = _dense(h_BSD, weights["wq"])
+        k_BSGK = _dense(h_BSD, weights["wk"])
+        v_BSGK = _dense(h_BSD, weights["wv"])
         if c.qk_norm:
             q_BSHK, k_BSGK = c.qk_norm(weights["q_norm"], q_BSHK), c.qk_norm(weights["k_norm"], k_BSGK)
         q_BSHK, k_BSGK = rotate(q_BSHK, angles), rotate(k_BSGK, angles)
-        x_BSD += jnp.einsum("bshk,hkd->bsd", attend(q_BSHK, k_BSGK, v_BSGK), weights["wo"])
+        mixed_BSE = attend(q_BSHK, k_BSGK, v_BSGK).reshape(*x_BSD.shape[:2], -1)
+        x_BSD += _dense(mixed_BSE, weights["wo"].reshape(-1, c.d_model))
         h_BSD = rms_norm(x_BSD, weights["mlp_norm"], c.norm_eps)
-        hidden_BSF = jax.nn.silu(h_BSD @ weights["gate"]) * (h_BSD @ weights["up"])
-        return x_BSD + hidden_BSF @ weights["down"], past_BWD
+        hidden_BSF = jax.nn.silu(_dense(h_BSD, weights["gate"])) * _dense(h_BSD, weights["up"])
+        return x_BSD + _dense(hidden_BSF, weights["down"]), inputs_BSD
 
     def _head(self, x_BSD: jax.Array) -> jax.Array:
         h_BSD = rms_norm(x_BSD, self.final_norm[...], self.config.norm_eps)
-        return jnp.einsum("bsd,dv->bsv", h_BSD, self.lm_head[...], preferred_element_type=jnp.float32)
+        return _dense(h_BSD, self.lm_head[...]).astype(jnp.float32)
+
+
+Params = dict[str, Any]
+"""The weights of a model as nested dicts of arrays, the form in which they are trained, saved and converted."""
+
+
+def init_params(config: ModelConfig, vocab_size: int, seed: int) -> Params:
+    """Fresh float32 weights; a function of its arguments alone."""
+    return nnx.to_pure_dict(nnx.state(Transformer(config, vocab_size, rngs=nnx.Rngs(seed))))
+
+
+def rebuilder(config: ModelConfig, vocab_size: int) -> Callable[[Params], Transformer]:
+    """A function that makes the module of given weights; cheap, for use inside `jit`."""
+    graph, abstract = nnx.split(nnx.eval_shape(lambda: Transformer(config, vocab_size, rngs=nnx.Rngs(0))))
+
+    def rebuild(params: Params) -> Transformer:
+        state = jax.tree.map(lambda leaf: leaf, abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(graph, state)
+
+    return rebuild
+
+
+def _dense(x_BSD: jax.Array, weight_DE: jax.Array) -> jax.Array:
+    """`x` times a matrix whose output may have several axes, as one matrix product of all tokens.
+
+    On CPUs the gradient of the product over [B, S] costs a third more: XLA transposes both sides first.
+    """
+    y_NE = x_BSD.reshape(-1, x_BSD.shape[-1]) @ weight_DE.reshape(weight_DE.shape[0], -1)
+    shape = (*x_BSD.shape[:-1], *weight_DE.shape[1:])
+    sharding = jax.typeof(x_BSD).sharding
+    if sharding.mesh.empty:
+        return y_NE.reshape(shape)
+    spec = P(*sharding.spec[:-1], *(None for _ in weight_DE.shape[1:]))
+    return jax.lax.reshape(y_NE, shape, out_sharding=spec)

@@ -45,12 +45,12 @@ def command(argv: Sequence[str], limits: Limits, isolation: Isolation, readable:
       SandboxMissing: bubblewrap, setpriv or prlimit is not installed.
     """
     cpu, memory, file = math.ceil(limits.cpu_seconds), limits.memory_mb << 20, limits.file_mb << 20
-    rlimits = [_tool("prlimit"), f"--as={memory}", f"--fsize={file}", "--core=0"]
+    rlimits = [f"--as={memory}", f"--fsize={file}", "--core=0"]
     if isolation is Isolation.LIMITS_ONLY:
         # The soft limit alone: an interpreter that runs many programs moves it on before each.
-        return [_tool("setpriv"), "--pdeathsig", "KILL", *rlimits, f"--cpu={cpu}:", "--", *argv]
+        return [_tool("setpriv"), "--pdeathsig", "KILL", _tool("prlimit"), *rlimits, f"--cpu={cpu}:", "--", *argv]
     rlimits += [f"--cpu={cpu}:{cpu + 1}", f"--nproc={limits.processes}", "--"]
-    return [*_bubblewrap(file, readable), *_drop_root(), *rlimits, *argv]
+    return [*_bubblewrap(file, readable), *_drop_root(), _tool("prlimit"), *rlimits, *argv]
 
 
 def _bubblewrap(scratch_bytes: int, readable: Iterable[str]) -> list[str]:

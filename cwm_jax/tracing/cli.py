@@ -27,6 +27,8 @@ def main(argv: list[str]) -> int:
     except (ValueError, SandboxMissing, SandboxError) as error:
         print(f"trace: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130  # as a shell reports an interrupt
     sys.stdout.buffer.write(_FORMATS[arguments.format](arguments.target, trace).encode())
     sys.stdout.buffer.flush()
     if trace.complete:

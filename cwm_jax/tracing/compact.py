@@ -76,6 +76,10 @@ class Compact:
             before = frame
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
 
+    def event_indices(self, pieces: list[str]) -> list[int]:
+        """Where in the pieces of `frames` each frame begins."""
+        return [index for index, piece in enumerate(pieces) if piece in _EVENT_OF]
+
     def trace(self, context: str, pieces: Iterable[str]) -> Trace:
         """The trace that generated `pieces` spell, as far as they can be read.
 

@@ -17,8 +17,9 @@ import select
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cwm_jax import sandbox
@@ -29,7 +30,6 @@ from cwm_jax.tracing.verdicts import COMPLETE, death, reason
 
 _CHILD = Path(__file__).parent / "child"
 _CHUNK = 1 << 14
-_decode = json.JSONDecoder().raw_decode
 _SLACK = 1 << 16  # of the journal, beyond the trace itself: its first and last record
 
 
@@ -80,22 +80,35 @@ def record_many(
 
     Inside bubblewrap every program has a sandbox of its own. Under limits alone they run one after
     another in one interpreter, which is replaced when a program ends it: for programs of our own.
+    There the next program already runs while you look at a trace, so `contexts` is read one ahead.
     """
+    if isolation is Isolation.LIMITS_ONLY:
+        yield from _record_in_turn(contexts, limits)
+        return
+    for context in contexts:
+        _check(context)
+        with _Interpreter(limits, isolation) as child:
+            child.send(context)
+            run = child.receive()
+        yield _trace(context, *run, limits)
+
+
+def _record_in_turn(contexts: Iterable[str], limits: Limits) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = None
-        for context in contexts:
-            _check(context)
-            if child is None or isolation is Isolation.BUBBLEWRAP:
+        child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+        before = None
+        for context in chain(contexts, [None]):
+            if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, isolation))
-            trace = child.record(context)
-            if trace is None:  # the program before it had ended the interpreter
-                stack.close()
-                child = stack.enter_context(_Interpreter(limits, isolation))
-                trace = child.record(context)
-            if trace is None:
-                raise sandbox.SandboxError(f"the child interpreter does not start: {child.errors()}")
-            yield trace
+                child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+                child.send(before)
+                run = child.receive()
+            if context is not None:
+                _check(context)
+                child.send(context)
+            if before is not None:
+                yield _trace(before, *run, limits)
+            before = context
 
 
 def _check(context: str) -> None:
@@ -109,6 +122,7 @@ class _Interpreter:
 
     def __init__(self, limits: Limits, isolation: Isolation):
         self._limits = limits
+        self._sent = 0  # programs
         self._capacity = limits.max_trace_chars + _SLACK
         with ExitStack() as stack:
             files = {"journal": os.memfd_create("journal")}
@@ -131,40 +145,50 @@ class _Interpreter:
                 os.close(files["done"])
             self._stack = stack.pop_all()
 
-    def record(self, context: str) -> Trace | None:
-        """The trace of one program; None if the child ended before it came to this one."""
+    def send(self, context: str) -> None:
+        """Has the child run a program, as soon as it is done with the one before."""
         text = context.encode()
         os.pwrite(self._journal, b"\0", 0)
         os.pwrite(self._journal, text, self._capacity)
-        try:
+        self._sent += 1
+        self._deadline = time.monotonic() + self._limits.wall_seconds
+        with suppress(BrokenPipeError):  # the program before has ended the child: `receive` will see it
             os.write(self._request, len(text).to_bytes(8, "little"))
-        except BrokenPipeError:
-            return None
+
+    def receive(self) -> tuple[list[str], tuple[str, str]] | None:
+        """The records of the program sent last, and the verdict and detail that hold if they tell no end.
+
+        None if a program before it has ended the child, or still holds it up.
+        """
         status = self._wait()
+        ending = ("timeout", "") if status is None else death(status)
         records = _read_journal(self._journal)
-        if not records:
+        if records:
+            return records, ending
+        if self._sent > 1:
             return None
-        return _trace(context, records, death(status) if status is not None else ("timeout", ""), self._limits)
+        if status is not None:
+            self._process.kill()
+            if errors := self._process.errors():
+                raise sandbox.SandboxError(f"the child interpreter does not start: {errors}")
+            ending = ("corrupted", "")
+        return [], ending
 
     def _wait(self) -> int | None:
         """Waits until the program is done or the child has ended; its exit status (0 if it lives), None on timeout."""
-        deadline = time.monotonic() + self._limits.wall_seconds
         poll = select.poll()
         poll.register(self._done, select.POLLIN)
         poll.register(self._process.exit_fd, select.POLLIN)
-        while (left := deadline - time.monotonic()) > 0:
-            events = dict(poll.poll(left * 1000))
+        # What is done already counts, however late it is asked for.
+        while events := dict(poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)):
             if self._done in events:
                 if os.read(self._done, 1):
                     return 0
                 poll.unregister(self._done)  # the program closed it
-            elif events:
+            else:
                 return self._process.kill()
         self._process.kill()
         return None
-
-    def errors(self) -> str:
-        return self._process.errors()
 
     def __enter__(self) -> "_Interpreter":
         return self
@@ -190,27 +214,23 @@ def _read_journal(file: int) -> list[str]:
 def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Limits) -> Trace:
     """The trace that the records hold; it ended as `ending` says unless the last record knows better."""
     lines = dict(enumerate(source_lines(context), start=1))
-    frames: list[Frame] = []
     known: dict[str, Frame] = {}  # loops write the same record over and over
     python = rendering = ""
     verdict, detail = ending
     try:
-        for record in records:
-            frame = known.get(record)
-            if frame is None:
-                kind, second, third = _decode(record)[0]
-                if kind == "start":
-                    python = second
-                elif kind == "render":
-                    rendering = second
-                elif kind == "end":
-                    verdict, detail, rendering = second, third, ""
-                else:
-                    frame = known[record] = _frame(EVENTS[kind], second, third, lines)
-            if frame is not None:
-                frames.append(frame)
+        different = list(dict.fromkeys(records))
+        for record, (kind, second, third) in zip(different, json.loads(f"[{','.join(different)}]")):
+            if kind == "start":
+                python = second
+            elif kind == "render":
+                rendering = second
+            elif kind == "end":
+                verdict, detail, rendering = second, third, ""
+            else:
+                known[record] = _frame(EVENTS[kind], second, third, lines)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         verdict, detail, rendering = "corrupted", "", ""
+    frames = [known[record] for record in records if record in known]
     if verdict == "returned":
         text = ""
     elif verdict == "raised":

@@ -1,6 +1,5 @@
 """Programs that fight the recorder: each ends in a verdict with its reason, and keeps what was recorded."""
 
-import os
 import textwrap
 import time
 
@@ -21,7 +20,11 @@ def run(source: str, limits: Limits = SHORT, isolation: Isolation = Isolation.BU
 
 def main(body: str, before: str = "") -> str:
     """A context whose marked function has this body."""
-    return textwrap.dedent(before) + "\ndef main():  # << START_OF_TRACE\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    return (
+        textwrap.dedent(before)
+        + "\ndef main():  # << START_OF_TRACE\n"
+        + textwrap.indent(textwrap.dedent(body), "    ")
+    )
 
 
 def with_repr(body: str) -> str:
@@ -49,7 +52,9 @@ def test_a_repr_that_fails_shows_the_type_alone(body):
 
 
 def test_a_repr_that_prints_reaches_nobody(capfd):
-    trace = run(with_repr("print('boo', flush=True); import os; os.write(1, b'boo'); os.write(2, b'boo'); return 'odd'"))
+    trace = run(
+        with_repr("print('boo', flush=True); import os; os.write(1, b'boo'); os.write(2, b'boo'); return 'odd'")
+    )
     assert dict(trace.frames[2].locals)["x"] == "odd"
     assert capfd.readouterr() == ("", "")
 
@@ -102,7 +107,8 @@ def test_the_repr_in_the_reason_is_the_one_that_ran_last():
     ("import os\nos.abort()", "crashed", "SIGABRT"),
     ("import ctypes\nctypes.string_at(0)", "crashed", "SIGSEGV"),
     ("main()", "depth_limit", "max_depth=…"),
-    ("while True: pass", "frame_limit", "max_frames=…"),
+    ("while True:\n    x = 1", "frame_limit", "max_frames=…"),
+    ("while True: pass", "timeout", "wall_seconds=…"),
     ("sum(iter(int, 1))", "timeout", "wall_seconds=…"),
     ("x = 'a' * 100_000_000\nreturn 1", "value_limit", "'x'"),
     ("x = ['a' * 100_000_000]\nreturn 1", "value_limit", "'x'"),
@@ -134,9 +140,9 @@ def test_every_end_has_its_verdict_and_reason(body, verdict, words):
     ("def main():  # << START_OF_TRACE\n    return 1\nmain = 5\n", "entry_missing", "not callable"),
     ("def main():  # << START_OF_TRACE\n    return 1\nmain = int\n", "entry_missing", "never entered"),
     ("async def main():  # << START_OF_TRACE\n    yield 1\n", "entry_missing", "async generator"),
-    ("import nothing_of_this_name\ndef main():  # << START_OF_TRACE\n    pass\n", "module_raised", "nothing_of_this_name"),
-    ("raise SystemExit(4)\ndef main():  # << START_OF_TRACE\n    pass\n", "module_raised", "SystemExit: 4"),
-    ("while True: pass\ndef main():  # << START_OF_TRACE\n    pass\n", "timeout", "wall_seconds"),
+    ("import no_such_module\ndef main():  # << START_OF_TRACE\n    pass\n", "module_raised", "no_such_module"),
+    ("import sys\nsys.exit(4)\ndef main():  # << START_OF_TRACE\n    pass\n", "module_raised", "SystemExit: 4"),
+    ("sum(iter(int, 1))\ndef main():  # << START_OF_TRACE\n    pass\n", "timeout", "wall_seconds"),
     ("def main():  # << START_OF_TRACE\n    yield 1\ng = main()\nnext(g)\n", "unfinished", "suspended"),
 ])  # fmt: skip
 def test_a_program_without_a_run_says_why(source, verdict, words):
@@ -237,10 +243,8 @@ def test_threads_run_beside_the_trace():
 
 
 def test_killing_the_parent_process_reaches_nobody():
-    body = "import os, signal\nfor pid in (os.getppid(), 1, -1): os.kill(pid, signal.SIGTERM) if pid != -1 else None\nreturn 1"
-    trace = run(main(body))
-    assert trace.verdict in ("returned", "raised"), trace.reason
-    assert os.getppid() > 0
+    trace = run(main("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nreturn 1"))
+    assert trace.verdict in ("returned", "raised"), trace.reason  # raised: a process of another user
 
 
 def test_a_signal_handler_that_raises_ends_in_a_verdict():
@@ -253,7 +257,7 @@ def test_a_signal_handler_that_raises_ends_in_a_verdict():
         while True:
             n += 1
     """
-    trace = run(main(body), Limits(max_frames=10**7, max_trace_chars=10**8, wall_seconds=5))
+    trace = run(main(body), Limits(max_frames=10**6, max_trace_chars=10**8, wall_seconds=5))
     assert trace.verdict in ("raised", "interrupted"), trace.reason
 
 
@@ -276,7 +280,7 @@ def test_names_and_namespaces_that_are_no_variables():
 
 def test_a_frame_of_no_line_of_the_context():
     body = "code = compile('\\n' * 500 + 'x = 1', '<context>', 'exec')\nexec(code, {})\nreturn 1"
-    trace = run(main(body))
+    trace = run(main(body), Limits())
     assert trace.verdict == "returned"
     assert any(frame.line == 501 and frame.source == "\n" for frame in trace.frames)
 

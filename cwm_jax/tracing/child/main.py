@@ -80,7 +80,7 @@ class Recorder:
         marked = {number for number, line in enumerate(lines, start=1) if line.rstrip().endswith(MARKER)}
         entry = next((function for function in functions(code) if not marked.isdisjoint(header(function))), None)
         if entry is None:
-            return "entry_missing", "no function of the program carries the start marker"
+            return "entry_missing", "no function that the program can reach carries the start marker"
         if entry.co_flags & CO_COROUTINE:
             import asyncio  # noqa: F401, now, because tracing slows it down
         self._start_tracing(entry, lines)
@@ -187,5 +187,6 @@ def main() -> None:
     gc.freeze()
     while len(request := os.read(files[1], 8)) == 8:
         recorder.record(os.pread(files[0], int.from_bytes(request, "little"), capacity).decode())
+
 
 main()

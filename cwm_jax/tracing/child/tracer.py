@@ -5,6 +5,7 @@ that scope's return frame with the value `None`, and a generator returns at each
 is called again when it goes on.
 """
 
+import sys
 import types
 from _json import encode_basestring_ascii as to_json
 from opcode import opmap
@@ -16,7 +17,7 @@ FRAME_CHARS = 56  # no frame has more characters than this beside its line and i
 CALL, LINE, RETURN, EXCEPTION = range(4)
 CONSTANTS = ATOMS | {str, bytes}  # unchanged as long as they are the same object
 RETURN_CODES = {opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name in opmap}
-YIELD_CODE = opmap["YIELD_VALUE"]
+PAUSE_CODES = {opmap["YIELD_VALUE"], opmap["RESUME"]}  # where a yield stands: 3.13 is one instruction further
 
 
 def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
@@ -96,7 +97,7 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
         if opcode in RETURN_CODES:
             return "returned"
         raised_here = exception_at == frames - 1  # as where generator.throw() finds no handler
-        return "raised" if raised_here or opcode != YIELD_CODE else ""
+        return "raised" if raised_here or opcode not in PAUSE_CODES else ""
 
     def give_up(fault: BaseException) -> None:
         known = {MemoryError: "memory_limit", RecursionError: "depth_limit"}
@@ -115,6 +116,7 @@ class Snapshots:
     def __init__(self, render):
         self._render = render
         self._last = None  # the frame of the last snapshot
+        self._items = None  # how to read its f_locals
         self._seen = {}  # its locals: name -> the value if that is a constant, and its text
         self._keys, self._dots = {}, {}  # name -> the pieces `"name": ` and `"name": ".."`
 
@@ -124,12 +126,13 @@ class Snapshots:
         self._seen = {}
 
     def take(self, frame: types.FrameType) -> str:
+        values = frame.f_locals
         if frame is not self._last:
             self.forget()
-            self._last = frame
-        seen, dots, values = self._seen, self._dots, frame.f_locals
+            self._last, self._items = frame, items_of(type(values))
+        seen, dots = self._seen, self._dots
         pieces = []
-        for name, value in values.items():
+        for name, value in self._items(values):
             old = seen.get(name)
             if old is not None:
                 if old[0] is value:
@@ -144,6 +147,19 @@ class Snapshots:
             pieces.append(dots[name] if unchanged else self._keys[name] + to_json(text))
             seen[name] = (value if type(value) in CONSTANTS else seen, text)
         if len(seen) != len(pieces):  # a local was deleted
-            for name in seen.keys() - values.keys():
+            for name in seen.keys() - dict(self._items(values)).keys():
                 del seen[name]
         return "{" + ", ".join(pieces) + "}"
+
+
+def items_of(kind: type):
+    """The function that lists the variables in an `f_locals` of this type, past any method of the program's own.
+
+    A class body whose metaclass prepared something else than a dict shows no locals.
+    """
+    if issubclass(kind, dict):
+        return dict.items
+    return kind.items if kind is _FUNCTION_LOCALS else lambda values: ()
+
+
+_FUNCTION_LOCALS = (lambda: type(sys._getframe().f_locals))()  # since 3.13 a proxy

@@ -35,19 +35,32 @@ class Renderer:
             elif self._is_quiet(value, kind):
                 text = repr(value) if kind in TEXTS else _without_addresses(repr(value))
             else:
-                self._journal.note(f'["render",{to_json(f"{what} {name!r}")},""]')
-                text = _foreign(value, kind)
-                self._journal.drop_note()
+                text = self._foreign(value, kind, f"{what} {name!r}")
         except _TooLong:
             text = None
-        except MemoryError:
-            self._finish("memory_limit")
-        except BaseException:  # whatever a __repr__ raises, SystemExit included, is the value's affair
-            self._journal.drop_note()
+        except (ValueError, RuntimeError):  # an int of more than 4,300 digits; nesting too deep; changed by a thread
             text = _nameless(kind)
         if text is None or len(text) > self._max_chars:
             self._finish("value_limit", f"{what} {name!r}")
         return text
+
+    def _foreign(self, value: object, kind: type, subject: str) -> str:
+        """The text of an object whose `__repr__`, or that of a part of it, may be the program's own."""
+        self._journal.note(f'["render",{to_json(subject)},""]')
+        try:
+            text = repr(value)
+        except MemoryError:
+            raise
+        except BaseException:  # whatever it raises, SystemExit included, is the value's affair
+            return _nameless(kind)
+        finally:
+            self._journal.drop_note()
+        if type(text) is not str:  # a subclass may bring methods of its own
+            text = str.__str__(text)
+        if not text.isascii():
+            text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates are no text
+        text = _without_addresses(text)
+        return _nameless(kind) if text == ".." else text  # ".." would read as "unchanged"
 
     def _is_plain(self, value: object, kind: type) -> bool:
         """Whether this is a short container of atoms: the common case, found at little cost."""
@@ -88,16 +101,6 @@ class Renderer:
 
 class _TooLong(Exception):
     pass
-
-
-def _foreign(value: object, kind: type) -> str:
-    text = repr(value)
-    if type(text) is not str:  # a subclass may bring methods of its own
-        text = str.__str__(text)
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates are no text
-    text = _without_addresses(text)
-    return _nameless(kind) if text == ".." else text  # ".." would read as "unchanged"
 
 
 def _nameless(kind: type) -> str:

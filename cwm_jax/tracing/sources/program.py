@@ -4,7 +4,8 @@ import ast
 import hashlib
 from dataclasses import dataclass
 
-from cwm_jax.tracing.trace import START_MARKER
+from cwm_jax.tracing.trace import START_MARKER_PATTERN
+from cwm_jax.tracing.wrap import wrap
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Program:
         return fingerprint(self.code)
 
 
+def fingerprint(self) -> str:
+        return fingerprint(self.code)
+
+
 def wrap(code: str, entry: str, arguments: str) -> str:
     """The context that traces one call, `entry(arguments)`, of a function in `code`."""
     return f"\n{code}\ndef main():{START_MARKER}\n    return {entry}({arguments})\n"
@@ -40,9 +45,12 @@ def wrap(code: str, entry: str, arguments: str) -> str:
 def fingerprint(code: str) -> str:
     """Hash of the normalised AST: names and layout do not count, constants and structure do.
 
-    Two programs with one fingerprint are the same program; splits keep them on one side.
+    Two programs with one fingerprint are the same program; splits keep them on one side. The
+    function that carries the start marker only names an input, so it does not count.
     """
+    lines = code.split("\n")
     tree = ast.parse(code)
+    tree.body = [node for node in tree.body if not START_MARKER_PATTERN.search(lines[node.lineno - 1])]
     names: dict[str, str] = {}
 
     def canonical(name: str) -> str:

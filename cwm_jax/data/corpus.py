@@ -1,0 +1,220 @@
+"""The corpus of a run: which programs are made and recorded, and which are kept apart for tests.
+
+Splits are by program: no test program's normalised syntax tree occurs in the training set.
+"""
+
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import NamedTuple
+
+from cwm_jax.tracing import Isolation, Limits, Trace, record_many, render
+from cwm_jax.tracing.compact import Compact
+from cwm_jax.tracing.episodes import step_over
+from cwm_jax.tracing.sources import composed, strawberry
+from cwm_jax.tracing.sources.program import Program, fingerprint
+
+FAMILIES: dict[str, ModuleType] = {strawberry.FAMILY: strawberry, composed.FAMILY: composed}
+TEST_SETS = ("new_inputs", "new_programs", "composed", "human_written", "strawberry")
+_TEST_SEEDS = 10**9  # training seeds lie below
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Programs to record.
+
+    Attributes:
+      strawberry, composed: training programs drawn from each family (some are dropped, see the manifest).
+      inputs: argument lists a program is run on.
+      step_over: share of traces that also give a step-over episode.
+      max_frames: longer traces are dropped.
+      max_lines: programs with more source lines are dropped.
+      tests: programs in each generated test set.
+      human: folder of programs written by hand, for testing only.
+      example: the program shown first, kept out of training.
+      shards: files that recording is cut into.
+      seed: of everything.
+    """
+
+    strawberry: int = 20_000
+    composed: int = 20_000
+    inputs: int = 2
+    step_over: float = 0.1
+    max_frames: int = 64
+    max_lines: int = 20
+    tests: int = 240
+    human: str = "experiments/tiny/human"
+    example: str = "experiments/tiny/strawberry.py"
+    shards: int = 40
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.shards < 1 or self.inputs < 1:
+            raise ValueError(f"CorpusConfig.shards={self.shards} and inputs={self.inputs} must be at least 1")
+
+
+class Episode(NamedTuple):
+    """One thing to learn: pieces (control symbols and plain text) of the context and of the frames.
+
+    `forced` holds the indices of frame pieces that are given, not predicted: the events that
+    tell a step-over from a step-in.
+    """
+
+    context: list[str]
+    frames: list[str]
+    forced: list[int]
+
+
+@dataclass
+class Shard:
+    """What one shard of recording came to."""
+
+    python: str = ""
+    programs: dict[str, int] = field(default_factory=Counter)
+    dropped: dict[str, int] = field(default_factory=Counter)
+    episodes: list[Episode] = field(default_factory=list)
+
+
+class HeldOut(NamedTuple):
+    """What training must not see: fingerprints of test programs, and `(fingerprint, arguments)` of new inputs."""
+
+    programs: frozenset[str]
+    inputs: frozenset[tuple[str, str]]
+
+
+def shard_path(folder: Path, shard: int) -> Path:
+    return Path(folder) / "shards" / f"{shard:04d}.json.gz"
+
+
+def read_shard(folder: Path, shard: int) -> Shard:
+    with gzip.open(shard_path(folder, shard), "rt") as file:
+        fields = json.load(file)
+    fields["episodes"] = [Episode(*episode) for episode in fields["episodes"]]
+    return Shard(**fields)
+
+
+def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, held_out: HeldOut) -> None:
+    """Records the programs of one shard and writes its file; a function of its arguments alone."""
+    result = Shard()
+    rng = Random(f"{config.seed} episodes {shard}")
+    runs = list(_training_runs(config, shard, held_out, result))
+    for program, trace in zip(runs, record_many([run[1] for run in runs], isolation=Isolation.LIMITS_ONLY)):
+        result.python = trace.python
+        if reason := _unfit(config, trace):
+            result.dropped[reason] += 1
+            continue
+        result.programs[program[0].family] += 1
+        context = form.context(trace.context)
+        result.episodes.append(_episode(form, context, trace))
+        if rng.random() < config.step_over:
+            result.episodes.append(_episode(form, context, step_over(trace, rng)))
+    path = shard_path(folder, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(gzip.compress(json.dumps(asdict(result)).encode(), compresslevel=1, mtime=0))
+    os.replace(partial, path)
+
+
+def _episode(form: Compact, context: list[str], trace: Trace) -> Episode:
+    pieces = form.frames(trace)
+    events = form.event_indices(pieces)
+    skipped = [
+        events[index]
+        for index in range(1, len(trace.frames))
+        if (trace.frames[index - 1].event, trace.frames[index].event) == ("call", "return")
+    ]
+    return Episode(context, pieces, skipped)
+
+
+def _unfit(config: CorpusConfig, trace: Trace) -> str:
+    if trace.verdict != "returned":
+        return trace.verdict
+    return "too many frames" if len(trace.frames) > config.max_frames else ""
+
+
+def _programs(config: CorpusConfig, family: str, first: int, last: int, inputs: int) -> Iterator[Program]:
+    for index in range(first, last):
+        yield FAMILIES[family].generate(Random(f"{config.seed} {family} {index}"), inputs)
+
+
+def _fits(config: CorpusConfig, program: Program) -> bool:
+    return program.code.count("\n") < config.max_lines
+
+
+def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, str]]:
+    for family in FAMILIES:
+        total = getattr(config, family)
+        first, last = total * shard // config.shards, total * (shard + 1) // config.shards
+        for program in _programs(config, family, first, last, config.inputs + 1):
+            mark = program.fingerprint
+            if mark in held_out.programs:
+                result.dropped["in a test set"] += 1
+            elif not _fits(config, program):
+                result.dropped["too many lines"] += 1
+            else:
+                runs = list(zip(program.inputs, program.contexts()))
+                seen = [run for run in runs if (mark, run[0]) not in held_out.inputs]
+                yield from ((program, context) for _, context in seen[: config.inputs])
+
+
+def test_contexts(config: CorpusConfig) -> dict[str, list[tuple[str, str]]]:
+    """`(name, context)` of every test program, by set. Deterministic; nothing is run."""
+    sets: dict[str, list[tuple[str, str]]] = {name: [] for name in TEST_SETS}
+    for name, family in (("new_programs", "strawberry"), ("composed", "composed")):
+        for index, program in _distinct(config, family, _TEST_SEEDS):
+            sets[name].append((f"{family} {index}", program.contexts()[0]))
+    for index, program in _distinct(config, "strawberry", 0, config.inputs + 1):
+        if len(program.inputs) > config.inputs:
+            sets["new_inputs"].append((f"strawberry {index}", program.contexts()[-1]))
+    for path in sorted(Path(config.human).glob("*.py")):
+        sets["human_written"].append((path.stem, path.read_text()))
+    sets["strawberry"].append(("strawberry", Path(config.example).read_text()))
+    return sets
+
+
+def _distinct(config: CorpusConfig, family: str, first: int, inputs: int = 1) -> Iterator[tuple[int, Program]]:
+    """`config.tests` programs from seed `first` on, no two with one fingerprint; a quarter more, for those unfit."""
+    seen: set[str] = set()
+    for index in range(first, first + 4 * config.tests):
+        (program,) = _programs(config, family, index, index + 1, inputs)
+        if program.fingerprint not in seen and _fits(config, program) and len(seen) < config.tests * 5 // 4:
+            seen.add(program.fingerprint)
+            yield index, program
+
+
+def held_out(config: CorpusConfig) -> HeldOut:
+    """What the test sets forbid training to see."""
+    sets = test_contexts(config)
+    programs = {fingerprint(context) for name in TEST_SETS if name != "new_inputs" for _, context in sets[name]}
+    inputs = set()
+    for _, program in _distinct(config, "strawberry", 0, config.inputs + 1):
+        if len(program.inputs) > config.inputs:
+            inputs.add((program.fingerprint, program.inputs[-1]))
+    return HeldOut(frozenset(programs), frozenset(inputs))
+
+
+def write_tests(config: CorpusConfig, folder: Path) -> dict[str, int]:
+    """Records the test sets into `folder/tests/SET.jsonl` (name, context, text); items per set."""
+    counts = {}
+    for name, named in test_contexts(config).items():
+        path = Path(folder) / "tests" / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        limits = Limits(max_frames=max(1000, config.max_frames))
+        by_hand = name in ("human_written", "strawberry")
+        items = []
+        for (label, context), trace in zip(named, record_many([c for _, c in named], limits, Isolation.LIMITS_ONLY)):
+            if by_hand and not trace.complete:
+                raise ValueError(f"test program {label} does not run to its end: {trace.verdict} {trace.reason}")
+            if by_hand or (not _unfit(config, trace) and len(items) < config.tests):
+                items.append({"name": label, "context": context, "text": render(trace)})
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(item) + "\n" for item in items))
+        os.replace(partial, path)
+        counts[name] = len(items)
+    return counts

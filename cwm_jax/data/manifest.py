@@ -1,0 +1,52 @@
+"""What lies in a folder that `prepare` made: counts, hashes and how to read it."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Written last, so a folder with a manifest is whole.
+
+    Attributes:
+      settings: hash of the configuration that made it; another configuration is another folder.
+      vocabulary: fingerprint of the vocabulary.
+      rows: rows in each length bucket.
+      documents, tokens, predicted_tokens: of the training set, padding not counted.
+      programs: training programs by family.
+      tests: items in each test set.
+      dropped: programs left out, by reason.
+      seconds: time that recording took.
+      python: the interpreter that ran the programs.
+    """
+
+    settings: str
+    vocabulary: str
+    rows: dict[int, int]
+    documents: int
+    tokens: int
+    predicted_tokens: int
+    programs: dict[str, int]
+    tests: dict[str, int]
+    dropped: dict[str, int]
+    seconds: float
+    python: str
+
+    def write(self, folder: Path) -> None:
+        partial = folder / (NAME + ".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(partial, folder / NAME)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Raises FileNotFoundError, naming the command that makes one, where there is none."""
+        path = Path(folder) / NAME
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; make it with: python -m cwm_jax prepare --gin_file=F --out D")
+        fields = json.loads(path.read_text())
+        fields["rows"] = {int(length): count for length, count in fields["rows"].items()}
+        return cls(**fields)

@@ -1,0 +1,166 @@
+"""`prepare`: programs -> traces -> tokens -> packed rows, offline, in a folder with a manifest.
+
+Recording goes shard by shard and every shard is a file of its own, so an interrupted run
+goes on where it was. The same configuration gives the same bytes, however often it was stopped.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from cwm_jax.components import plain
+from cwm_jax.data import corpus
+from cwm_jax.data.corpus import CorpusConfig
+from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.rows import Document, pack, write_rows
+from cwm_jax.report.progress import progress
+from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
+from cwm_jax.tracing.compact import Compact
+
+VOCABULARY = "vocabulary.model"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How a training set is made.
+
+    Attributes:
+      corpus: which programs are recorded.
+      form: how a trace is written for the model.
+      vocabulary_size: pieces at most; fewer where the corpus has fewer.
+      buckets: lengths of rows in tokens, ascending; a document goes into the shortest that holds it.
+      documents_per_row: most documents in one row; 1 is fastest where attention is quadratic on a CPU.
+      context_weight: loss weight of the source context, from 0 to 1 (our choice: 0, the context is given).
+      workers: processes that record.
+    """
+
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    form: Compact = field(default_factory=Compact)
+    vocabulary_size: int = 512
+    buckets: tuple[int, ...] = (128, 192, 256, 384, 512)
+    documents_per_row: int = 1
+    context_weight: float = 0.0
+    workers: int = 2
+
+    def __post_init__(self):
+        if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
+            raise ValueError(f"DataConfig.buckets={self.buckets} must be ascending lengths, such as (128, 256)")
+        if not 0 <= self.context_weight <= 1:
+            raise ValueError(f"DataConfig.context_weight={self.context_weight} must be from 0 to 1")
+
+
+def prepare(config: DataConfig, folder: Path) -> Manifest:
+    """Makes the data that `config` describes in `folder`, or goes on where an interrupted call stopped.
+
+    Raises:
+      ValueError: the folder holds data of another configuration.
+    """
+    folder = Path(folder)
+    settings = _settings(config)
+    if (folder / "settings").exists() and (folder / "settings").read_text() != settings:
+        raise ValueError(f"{folder} holds data of another configuration; name another folder, or delete this one")
+    try:
+        return Manifest.read(folder)
+    except FileNotFoundError:
+        pass
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings").write_text(settings)
+    started = time.monotonic()
+    tests = corpus.write_tests(config.corpus, folder)
+    _record_shards(config, folder)
+    seconds = time.monotonic() - started
+    return _tokenise(config, folder, settings, tests, seconds)
+
+
+def _settings(config: DataConfig) -> str:
+    """A hash of what shapes the data; how many processes record it does not."""
+    shaping = plain(config)
+    del shaping["workers"]
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+def _record_shards(config: DataConfig, folder: Path) -> None:
+    missing = [shard for shard in range(config.corpus.shards) if not corpus.shard_path(folder, shard).exists()]
+    done = config.corpus.shards - len(missing)
+    with (
+        progress("recording programs", config.corpus.shards, unit="shards", start=done) as bar,
+        ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool,
+    ):
+        held_out = corpus.held_out(config.corpus)
+        jobs = [pool.submit(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing]
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                done += 1
+                bar.update(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], seconds: float) -> Manifest:
+    shards = [corpus.read_shard(folder, shard) for shard in range(config.corpus.shards)]
+    episodes = [episode for shard in shards for episode in shard.episodes]
+    sample = episodes[:: max(1, len(episodes) // 4000)]
+    vocabulary = train_vocabulary(
+        ([*episode.context, *episode.frames] for episode in sample), config.vocabulary_size, config.form.control_symbols
+    )
+    vocabulary.save(folder / VOCABULARY)
+    dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
+    buckets: dict[int, list[Document]] = {length: [] for length in config.buckets}
+    tokens = predicted = 0
+    with progress("tokenising", len(episodes), unit="traces") as bar:
+        for index, episode in enumerate(episodes):
+            document = _document(episode, vocabulary, config.context_weight)
+            length = next((length for length in config.buckets if len(document.tokens) <= length), None)
+            if length is None:
+                dropped["too many tokens"] += 1
+                continue
+            buckets[length].append(document)
+            tokens += len(document.tokens)
+            predicted += int((document.loss_weights == 1).sum())
+            if index % 500 == 0:
+                bar.update(index)
+        bar.update(len(episodes))
+    rows = {}
+    for length, documents in buckets.items():
+        path = folder / f"rows-{length}.array_record"
+        rows[length] = write_rows(path, pack(documents, length, config.documents_per_row))
+    families = sum((Counter(shard.programs) for shard in shards), Counter())
+    manifest = Manifest(
+        settings=settings,
+        vocabulary=vocabulary.fingerprint,
+        rows=rows,
+        documents=sum(map(len, buckets.values())),
+        tokens=tokens,
+        predicted_tokens=predicted,
+        programs=dict(families),
+        tests=tests,
+        dropped=dict(dropped),
+        seconds=round(seconds, 1),
+        python=shards[0].python,
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _document(episode: "corpus.Episode", vocabulary: SentencePieceVocabulary, context_weight: float) -> Document:
+    context = vocabulary.encode_segments(episode.context)
+    tokens, weights = list(context), [context_weight] * len(context)
+    forced = set(episode.forced)
+    for index, ids in enumerate(_by_piece(vocabulary, episode.frames)):
+        tokens += ids
+        weights += [0.0 if index in forced else 1.0] * len(ids)
+    return Document(np.asarray(tokens, np.int32), np.asarray(weights, np.float32))
+
+
+def _by_piece(vocabulary: SentencePieceVocabulary, pieces: Iterable[str]) -> Iterable[list[int]]:
+    return (vocabulary.encode_segments([piece]) for piece in pieces)

@@ -1,0 +1,42 @@
+"""`Experiment`: everything that one training run is, as gin resolves it."""
+
+from dataclasses import dataclass, field
+
+from cwm_jax.data.prepare import DataConfig
+from cwm_jax.data.stream import StreamConfig
+from cwm_jax.model.sharding import MeshShape, ShardingRules
+from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.training.optimizers import AdamW, Muon, WarmupConstantDecay, WarmupCosine
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The root of a configuration.
+
+    Attributes:
+      data: what is learnt.
+      stream: the order and size of batches.
+      model: the network.
+      optimizer: `AdamW` or `Muon`.
+      schedule: the learning rate over the run, as a share of its peak.
+      mesh: devices; on CPUs as many are made.
+      rules: what lies where on the mesh.
+      steps: length of the run.
+      checkpoint_every: steps between checkpoints.
+      seed: of the initial weights.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: Muon | AdamW = field(default_factory=Muon)
+    schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
+    mesh: MeshShape = field(default_factory=lambda: MeshShape(replica=2))
+    rules: ShardingRules = field(default_factory=ShardingRules)
+    steps: int = 1000
+    checkpoint_every: int = 200
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1 or self.checkpoint_every < 1:
+            raise ValueError(f"Experiment.steps={self.steps} and checkpoint_every={self.checkpoint_every} must be at least 1")

@@ -1,0 +1,129 @@
+"""The training loop, for pre-training, mid-training and SFT alike.
+
+Order: configuration, data, mesh, weights, restore; then for every step: batch, step, checkpoint,
+metrics of the step before (fetching them earlier would wait for the device).
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding
+
+from cwm_jax import config as configuration
+from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.data.prepare import VOCABULARY, prepare
+from cwm_jax.data.stream import BucketedBatches, iterate
+from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.report.progress import progress
+from cwm_jax.report.run import metrics_by_step, run_report
+from cwm_jax.text.vocabulary import SentencePieceVocabulary
+from cwm_jax.training.cpu import prepare_cpu
+from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.metrics import MetricsWriter
+from cwm_jax.training.step import TrainState, make_step
+
+
+def train(experiment: Experiment, out: Path) -> dict[str, Any]:
+    """Trains to `experiment.steps`, from the newest checkpoint in `out` if there is one.
+
+    `out` then holds `config.gin`, `config.json`, `data/`, `checkpoints/`, `metrics.jsonl`,
+    TensorBoard files, `results.json` and `report.html`.
+
+    Returns:
+      `results.json`: minutes of recording and training, parameters, tokens.
+
+    Raises:
+      ValueError: `out` belongs to another configuration.
+    """
+    out = Path(out)
+    prepare_cpu(experiment.mesh.devices)
+    write_config(experiment, out)
+    manifest = prepare(experiment.data, out / "data")
+    vocabulary = SentencePieceVocabulary.load(out / "data" / VOCABULARY)
+
+    mesh = experiment.mesh.build()
+    with jax.set_mesh(mesh):
+        rules = experiment.rules
+        batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
+        data = iterate(batches)
+        optimizer = experiment.optimizer.build(lambda step: experiment.schedule(step, experiment.steps))
+        params = jax.device_put(init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec()))
+        state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.zeros((), "int32")))(params)
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        step_fn = jax.jit(make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0)
+        rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
+
+        with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
+            first = checkpoints.latest or 0
+            if first:
+                state = checkpoints.restore(abstract(state), data)
+            if first < experiment.steps:
+                _loop(experiment, out, state, data, step_fn, rows, checkpoints, first)
+
+    return _results(out, manifest, size)
+
+
+def _loop(experiment, out, state, data, step_fn, rows, checkpoints, first) -> None:
+    """Steps `first` to the last. `rows` is the sharding of a batch."""
+    spent = metrics_by_step(out / "metrics.jsonl")
+    seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
+    tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
+    writer = MetricsWriter(out)
+    started, last = time.monotonic(), None
+    with progress("training", experiment.steps, unit="steps", start=first) as bar, jax.transfer_guard("disallow"):
+        for step in range(first, experiment.steps):
+            batch = next(data)
+            tokens += batch.tokens.size
+            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
+            checkpoints.save(step + 1, state, data, force=step + 1 == experiment.steps)
+            if last is not None:
+                _log(writer, bar, *last)
+            elapsed = seconds + time.monotonic() - started
+            last = (step + 1, metrics, {"seconds": elapsed, "tokens": tokens})
+        _log(writer, bar, *last)
+    writer.close()
+
+
+def _log(writer: MetricsWriter, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    values |= {name: round(value, 3) for name, value in more.items()}
+    values["tokens_per_second"] = round(values["tokens"] / max(values["seconds"], 1e-9))
+    writer.write(step, values)
+    bar.update(step, note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, {values['tokens_per_second']:,} tokens/s")
+
+
+def write_config(experiment: Experiment, out: Path) -> None:
+    """Writes the configuration into a run's folder, or checks that it is the one the folder has."""
+    if (out / "config.json").exists():
+        before = configuration.load([out / "config.gin"], [], Experiment)
+        if before != experiment:
+            old, new = configuration.flat(before), configuration.flat(experiment)
+            changed = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in {**old, **new} if old.get(name) != new.get(name)]
+            raise ValueError(f"{out} is a run of another configuration ({'; '.join(changed)}); choose another --out")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        configuration.write(experiment, out)
+
+
+def _results(out: Path, manifest, parameters: int) -> dict[str, Any]:
+    """Writes `results.json` with what training knows (evaluation adds to it) and the report."""
+    path = out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    last = metrics_by_step(out / "metrics.jsonl")[-1]
+    minutes = results.get("minutes", {}) | {"record": manifest.seconds / 60, "train": last["seconds"] / 60}
+    results |= {"minutes": minutes, "parameters": int(parameters), "tokens": int(last["tokens"])}
+    minutes["total"] = sum(value for name, value in minutes.items() if name != "total")
+    write_json(path, results)
+    run_report(out)
+    return results
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
