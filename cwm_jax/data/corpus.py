@@ -8,7 +8,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -117,7 +117,7 @@ def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, 
     path = shard_path(folder, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(gzip.compress(json.dumps(asdict(result)).encode(), compresslevel=1, mtime=0))
+    partial.write_bytes(gzip.compress(json.dumps(vars(result)).encode(), compresslevel=1, mtime=0))
     os.replace(partial, path)
 
 

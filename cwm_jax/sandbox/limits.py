@@ -8,7 +8,7 @@ class Limits:
     """Bounds on one run of a program that may be hostile.
 
     Attributes:
-      wall_seconds: time on the clock, start of the interpreter included.
+      wall_seconds: time on the clock.
       cpu_seconds: processor time, of each process alone (`RLIMIT_CPU`).
       memory_mb: address space of each process, in MiB (`RLIMIT_AS`).
       processes: processes and threads at once (`RLIMIT_NPROC`); holds inside bubblewrap only,

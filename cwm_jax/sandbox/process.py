@@ -6,7 +6,8 @@ import select
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from cwm_jax.sandbox.command import Isolation, command
 from cwm_jax.sandbox.limits import Limits
@@ -67,10 +68,15 @@ class Process:
 
     def kill(self) -> int:
         """Ends the process and all that it started in its group or sandbox; its exit status, as for `wait`."""
-        # The group first, while the leader is not reaped: its number cannot be another's yet.
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:  # not reaped: its number cannot be another's yet
+            with contextlib.ExitStack() as stack:
+                # Bubblewrap dies with its parent only once it is set up; until then its child would outlive it.
+                children = [stack.enter_context(_pidfd(child)) for child in _children(self._process.pid)]
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                for child in filter(None, children):
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(child, signal.SIGKILL)
         return self._process.wait()
 
     def __enter__(self) -> "Process":
@@ -78,3 +84,24 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has ended, or this kernel keeps no such list
+        return []
+
+
+@contextlib.contextmanager
+def _pidfd(pid: int) -> Iterator[int | None]:
+    """Holds on to a process, which its number alone does not; None if it has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

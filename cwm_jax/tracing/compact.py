@@ -4,7 +4,8 @@ CWM's text repeats every source line and every unchanged local; a model of half 
 million parameters spends its budget on copying. The compact form says the same in
 about a fifth of the tokens, and CWM's text follows from it exactly:
 
-- the context is written with a label `<|Lk|>` before physical line k;
+- the context is written with a label `<|Lk|>` before physical line k, and `<|trace_context_start|>`
+  in place of the start marker;
 - a frame names its line by that label instead of copying it;
 - a line frame lists only the locals that the statement just executed writes, with their
   values even where they come out equal; whoever is not listed is unchanged.
@@ -17,10 +18,12 @@ return), so does the compact form. Our choice: shown to users is CWM's text, alw
 
 import ast
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, compress, source_line
-from cwm_jax.tracing.trace import UNCHANGED, Frame, Trace
+from cwm_jax.tracing.trace import START_MARKER_PATTERN, UNCHANGED, Frame, Trace
 
 MAX_LINES = 64
 LINE_LABELS = tuple(f"<|L{number}|>" for number in range(1, MAX_LINES + 1))
@@ -33,10 +36,11 @@ VALUE_END = st.FRAME_SEP  # between one local and the next
 ALL_LOCALS = st.ACTION_SEP  # the locals that follow are all there are, in this order
 
 
+@dataclass(frozen=True)
 class Compact:
-    """Writes and reads the compact form. A component: `Data.form = @Compact()`."""
+    """Writes and reads the compact form. A component: `DataConfig.form = @Compact()`."""
 
-    control_symbols = CONTROL_SYMBOLS
+    control_symbols: ClassVar[tuple[str, ...]] = CONTROL_SYMBOLS
 
     def context(self, context: str) -> list[str]:
         """The pieces (control symbols and plain text) that a prediction starts from.
@@ -49,10 +53,13 @@ class Compact:
             raise ValueError(f"the context has {len(lines)} lines; the compact form labels at most {MAX_LINES}")
         pieces = [st.BEGIN_OF_TEXT]
         for label, line in zip(LINE_LABELS, lines):
+            shown = START_MARKER_PATTERN.sub("", line)
             pieces.append(label)
-            if line:
-                pieces.append(line)
-        return [*pieces, st.TRACE_CONTEXT_START]
+            if shown:
+                pieces.append(shown)
+            if shown != line:
+                pieces.append(st.TRACE_CONTEXT_START)
+        return [*pieces, st.FRAME_SEP]
 
     def frames(self, trace: Trace) -> list[str]:
         """The pieces of all frames, `<|end_of_text|>` last if the trace is complete. Frames need line numbers."""

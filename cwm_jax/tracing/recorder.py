@@ -30,6 +30,8 @@ from cwm_jax.tracing.verdicts import COMPLETE, death, reason
 
 _CHILD = Path(__file__).parent / "child"
 _CHUNK = 1 << 14
+_START_SECONDS = 30
+_CORRUPTED = ([], ("corrupted", ""))
 _SLACK = 1 << 16  # of the journal, beyond the trace itself: its first and last record
 
 
@@ -89,7 +91,7 @@ def record_many(
         _check(context)
         with _Interpreter(limits, isolation) as child:
             child.send(context)
-            run = child.receive()
+            run = child.receive() or _CORRUPTED
         yield _trace(context, *run, limits)
 
 
@@ -102,7 +104,7 @@ def _record_in_turn(contexts: Iterable[str], limits: Limits) -> Iterator[Trace]:
                 stack.close()
                 child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
                 child.send(before)
-                run = child.receive()
+                run = child.receive() or _CORRUPTED
             if context is not None:
                 _check(context)
                 child.send(context)
@@ -122,7 +124,6 @@ class _Interpreter:
 
     def __init__(self, limits: Limits, isolation: Isolation):
         self._limits = limits
-        self._sent = 0  # programs
         self._capacity = limits.max_trace_chars + _SLACK
         with ExitStack() as stack:
             files = {"journal": os.memfd_create("journal")}
@@ -143,14 +144,21 @@ class _Interpreter:
             finally:
                 os.close(files["request"])
                 os.close(files["done"])
+            self._start()
             self._stack = stack.pop_all()
+
+    def _start(self) -> None:
+        """Waits for the child's first word. No program is sent before: a child whose parent is gone gets none."""
+        self._deadline = time.monotonic() + _START_SECONDS
+        if self._wait() != 0:
+            errors = self._process.errors() or f"it said nothing for {_START_SECONDS} seconds"
+            raise sandbox.SandboxError(f"the child interpreter does not start: {errors}")
 
     def send(self, context: str) -> None:
         """Has the child run a program, as soon as it is done with the one before."""
         text = context.encode()
         os.pwrite(self._journal, b"\0", 0)
         os.pwrite(self._journal, text, self._capacity)
-        self._sent += 1
         self._deadline = time.monotonic() + self._limits.wall_seconds
         with suppress(BrokenPipeError):  # the program before has ended the child: `receive` will see it
             os.write(self._request, len(text).to_bytes(8, "little"))
@@ -158,21 +166,13 @@ class _Interpreter:
     def receive(self) -> tuple[list[str], tuple[str, str]] | None:
         """The records of the program sent last, and the verdict and detail that hold if they tell no end.
 
-        None if a program before it has ended the child, or still holds it up.
+        None if there are none: a program before it has ended the child, or still holds it up.
         """
         status = self._wait()
-        ending = ("timeout", "") if status is None else death(status)
         records = _read_journal(self._journal)
-        if records:
-            return records, ending
-        if self._sent > 1:
+        if not records:
             return None
-        if status is not None:
-            self._process.kill()
-            if errors := self._process.errors():
-                raise sandbox.SandboxError(f"the child interpreter does not start: {errors}")
-            ending = ("corrupted", "")
-        return [], ending
+        return records, ("timeout", "") if status is None else death(status)
 
     def _wait(self) -> int | None:
         """Waits until the program is done or the child has ended; its exit status (0 if it lives), None on timeout."""

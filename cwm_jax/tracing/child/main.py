@@ -2,7 +2,8 @@
 
 It shares three files with its parent: the journal, the *request* pipe, from which it reads
 the length of the next program (whose text lies behind the journal), and the *done* pipe,
-where it answers with one byte. It ends when the request pipe does.
+where it says with one byte that it is ready, for the first program and for each that follows.
+It ends when the request pipe does.
 
 A record of the journal is one line of JSON: `["start", python, ""]`, `[event, line, locals or
 value]` for a frame, `["render", what, ""]` while a `__repr__` runs, `["end", verdict, detail]`.
@@ -185,6 +186,7 @@ def main() -> None:
     capacity = settings.pop("capacity")
     recorder = Recorder(Journal(files[0], capacity), files[2], settings)
     gc.freeze()
+    os.write(files[2], b".")
     while len(request := os.read(files[1], 8)) == 8:
         recorder.record(os.pread(files[0], int.from_bytes(request, "little"), capacity).decode())
 

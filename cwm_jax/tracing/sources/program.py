@@ -33,15 +33,6 @@ class Program:
         return fingerprint(self.code)
 
 
-def fingerprint(self) -> str:
-        return fingerprint(self.code)
-
-
-def wrap(code: str, entry: str, arguments: str) -> str:
-    """The context that traces one call, `entry(arguments)`, of a function in `code`."""
-    return f"\n{code}\ndef main():{START_MARKER}\n    return {entry}({arguments})\n"
-
-
 def fingerprint(code: str) -> str:
     """Hash of the normalised AST: names and layout do not count, constants and structure do.
 

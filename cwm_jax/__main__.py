@@ -1,0 +1,35 @@
+"""`python -m cwm_jax VERB …`: each verb is one function in its package, imported when called."""
+
+import importlib
+import sys
+
+VERBS = {
+    "trace": ("cwm_jax.tracing.cli", "main", "record what a program does"),
+    "prepare": ("cwm_jax.training.cli", "prepare_main", "make the data of an experiment"),
+    "train": ("cwm_jax.training.cli", "main", "train a model, or go on training it"),
+    "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
+    "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),
+}
+
+
+def main(argv: list[str]) -> int:
+    """Runs one verb; 2 for a bad call, else what the verb returns."""
+    if not argv or argv[0] not in VERBS:
+        if argv and argv[0] not in ("-h", "--help"):
+            print(f"there is no verb {argv[0]!r}", file=sys.stderr)
+        lines = [f"  {verb:10} {what}" for verb, (_, _, what) in VERBS.items()]
+        print("python -m cwm_jax VERB …\n\n" + "\n".join(lines) + "\n\npython -m cwm_jax VERB --help tells more")
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    module, function, _ = VERBS[argv[0]]
+    try:
+        return getattr(importlib.import_module(module), function)(argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        print(f"cwm_jax {argv[0]}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

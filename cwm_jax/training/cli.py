@@ -1,0 +1,40 @@
+"""The `train` and `prepare` verbs."""
+
+import argparse
+from pathlib import Path
+
+from cwm_jax import config
+from cwm_jax.training.experiment import Experiment
+
+
+def main(argv: list[str]) -> int:
+    """`train`: makes the data if need be, trains, writes the report; the same call again resumes."""
+    experiment, out = _parse("train", argv, "trains a model; the same call again resumes")
+    from cwm_jax.training.loop import train
+
+    train(experiment, out)
+    return 0
+
+
+def prepare_main(argv: list[str]) -> int:
+    """`prepare`: makes the data alone."""
+    experiment, out = _parse("prepare", argv, "records programs and packs them into rows; the same call again resumes")
+    from cwm_jax.data.prepare import prepare
+
+    manifest = prepare(experiment.data, out / "data")
+    print(f"{manifest.documents:,} documents, {manifest.tokens:,} tokens in {out / 'data'}")
+    return 0
+
+
+def _parse(verb: str, argv: list[str], what: str) -> tuple[Experiment, Path]:
+    files, overrides, rest = config.split_gin_flags(argv)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m cwm_jax {verb}",
+        description=f"{verb}: {what}.",
+        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value.",
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    arguments = parser.parse_args(rest)
+    if not files:
+        parser.error("--gin_file=F is missing, for example --gin_file=experiments/tiny/strawberry.gin")
+    return config.load(files, overrides, Experiment), arguments.out
