@@ -141,7 +141,7 @@ def rows(repeats: int) -> list[dict]:
     small = corpus()
     compare("2,000 small programs", small, sum(len(plain_record(context).frames) for context in small))
     for isolation in Isolation:
-        rate = 1 / seconds(5 * repeats, lambda: record(small[0], Limits(), isolation))[0]  # noqa: B023
+        rate = 1 / seconds(5 * repeats, lambda: record(small[0], Limits(), isolation))[0]
         keep(case=f"one program, {isolation.value}", ours=round(rate, 1), theirs=None, peer=None,
              unit="programs/s", ratio=None, goal=None, bound=None)  # fmt: skip
     return found

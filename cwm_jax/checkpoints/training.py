@@ -30,9 +30,10 @@ class Checkpoints:
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
 
-    def restore(self, abstract_state: Any, data: grain.DatasetIterator) -> Any:
+    def restore(self, abstract_state: Any, data: grain.DatasetIterator | None = None) -> Any:
         """The newest state, laid out as `abstract_state` says (on any mesh); `data` is moved to its position."""
-        return self._checkpointer.load_checkpointables(self.latest, {"state": abstract_state, "data": data})["state"]
+        wanted = {"state": abstract_state} | ({} if data is None else {"data": data})
+        return self._checkpointer.load_checkpointables(self.latest, wanted)["state"]
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -95,7 +95,9 @@ def _record_shards(config: DataConfig, folder: Path) -> None:
         ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool,
     ):
         held_out = corpus.held_out(config.corpus)
-        jobs = [pool.submit(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing]
+        jobs = [
+            pool.submit(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing
+        ]
         try:
             for job in as_completed(jobs):
                 job.result()

@@ -56,7 +56,9 @@ class BucketedBatches:
         sizes = {length: self._rows_per_batch(length) for length in counts}
         usable = {length: count for length, count in counts.items() if count >= sizes[length]}
         if not usable:
-            raise ValueError(f"no bucket of {self.folder} fills one batch of {self.config.tokens_per_batch} tokens: {counts}")
+            raise ValueError(
+                f"no bucket of {self.folder} fills one batch of {self.config.tokens_per_batch} tokens: {counts}"
+            )
         object.__setattr__(self, "_counts", usable)
         object.__setattr__(self, "_sizes", sizes)
         for length in usable:

@@ -12,13 +12,34 @@ from cwm_jax.tracing.language import resolve, to_json
 from cwm_jax.tracing.trace import Frame, Trace
 
 METRICS = (
-    "output_match", "valid_format", "state_exact", "action_exact", "valid_json",
-    "state_key_match", "state_key_value_match", "state_tokens", "action_tokens",
+    "output_match",
+    "valid_format",
+    "state_exact",
+    "action_exact",
+    "valid_json",
+    "state_key_match",
+    "state_key_value_match",
+    "state_tokens",
+    "action_tokens",
 )
 CATEGORIES = (
-    "branch after if/while", "for: loop over or not", "next line", "loop variable", "arithmetic value", "number value",
-    "string value", "list value", "dict value", "comparison/bool value", "return value", "call arguments",
-    "order of locals", "format", "stopped early", "ran on", "other",
+    "branch after if/while",
+    "for: loop over or not",
+    "next line",
+    "loop variable",
+    "arithmetic value",
+    "number value",
+    "string value",
+    "list value",
+    "dict value",
+    "comparison/bool value",
+    "return value",
+    "call arguments",
+    "order of locals",
+    "format",
+    "stopped early",
+    "ran on",
+    "other",
 )
 
 

@@ -51,7 +51,9 @@ class Generator:
         tokens = np.zeros((B, S), np.int32)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
-        cache, last = self._prefill(self._params, tokens, lengths, jnp.zeros(_round_up((lengths + most).max() + _CHUNK)))
+        cache, last = self._prefill(
+            self._params, tokens, lengths, jnp.zeros(_round_up((lengths + most).max() + _CHUNK))
+        )
         generated = [np.asarray(last)[:, None]]
         count = 1
         while True:
@@ -68,7 +70,7 @@ class Generator:
         return ids[: ids.index(self._eos_id) + 1] if self._eos_id in ids else ids
 
     def _prefill_step(self, params: Params, tokens_BS, lengths_B, room_T) -> tuple[Cache, jax.Array]:
-        """The cache after the prompts, and the first new token of each row. `room` says by its length how long a cache."""
+        """The cache after the prompts, `room`'s length long, and the first new token of each row."""
         model = self._rebuild(params)
         B, S = tokens_BS.shape
         positions_BS = jnp.broadcast_to(jnp.arange(S), (B, S))

@@ -34,7 +34,7 @@ class ShortConv:
         return jnp.zeros((layers, self.taps, d_model)).at[:, 0].set(1.0)
 
     def __call__(self, kernel_WD: jax.Array, inputs_BSD: jax.Array, age_BS: jax.Array) -> jax.Array:
-        """Convolves all but the first W - 1 inputs, which come before; `age` counts the tokens before each in its document."""
+        """Convolves all but the first W - 1 inputs, which come before; `age` is the position in the document."""
         S = age_BS.shape[1]
         y_BSD = kernel_WD[0] * inputs_BSD[:, self.taps - 1 :]
         for tap in range(1, self.taps):
@@ -68,7 +68,7 @@ class NormalInit:
 
 @dataclass(frozen=True)
 class ScaledInit:
-    """Matrices from N(0, gain/sqrt(fan_in)), those that write into the residual stream at zero. Our choice: fast starts."""
+    """Matrices from N(0, gain/sqrt(fan_in)), those that write to the residual stream zero. Our choice: fast starts."""
 
     gain: float = 0.7
 

@@ -34,7 +34,9 @@ class Rope:
         if self.factor == 1.0:
             return frequencies
         wavelengths = 2 * math.pi / frequencies
-        smooth = (self.original_length / wavelengths - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        smooth = (self.original_length / wavelengths - self.low_freq_factor) / (
+            self.high_freq_factor - self.low_freq_factor
+        )
         smooth = np.clip(smooth, 0.0, 1.0)
         return frequencies * ((1 - smooth) / self.factor + smooth)
 
@@ -53,6 +55,9 @@ def rotate(x_BSHK: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     """
     cos, sin = angles
     K = x_BSHK.shape[-1]
-    quarter_KK = np.roll(np.eye(K, dtype=np.float32), K // 2, axis=1) * np.repeat([1.0, -1.0], K // 2).astype(np.float32)[:, None]
+    quarter_KK = (
+        np.roll(np.eye(K, dtype=np.float32), K // 2, axis=1)
+        * np.repeat([1.0, -1.0], K // 2).astype(np.float32)[:, None]
+    )
     x32 = x_BSHK.astype(jnp.float32)
     return (x32 * cos + (x32 @ quarter_KK) * sin).astype(x_BSHK.dtype)

@@ -92,7 +92,9 @@ class Transformer(nnx.Module):
             return nnx.Param(c.init(rngs.params(), shape, fan_in, residual))
 
         self.config = config
-        self.embed = nnx.Param(NormalInit(1.0 if isinstance(c.init, ScaledInit) else c.init.std)(rngs.params(), (V, D), D, False))
+        self.embed = nnx.Param(
+            NormalInit(1.0 if isinstance(c.init, ScaledInit) else c.init.std)(rngs.params(), (V, D), D, False)
+        )
         self.blocks = nnx.Dict(
             attention_norm=nnx.Param(jnp.ones((L, D))),
             wq=matrix(L, D, H, K, fan_in=D),
@@ -118,7 +120,9 @@ class Transformer(nnx.Module):
         shape = (c.layers, batch, length, c.kv_heads, c.head_dim)
         taps = c.conv.taps - 1 if c.conv else 0
         dtype = self.embed.dtype
-        return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((c.layers, batch, taps, c.d_model), dtype))
+        return Cache(
+            jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((c.layers, batch, taps, c.d_model), dtype)
+        )
 
     def __call__(
         self, tokens_BS: jax.Array, positions_BS: jax.Array, segments_BS: jax.Array, rules: ShardingRules | None = None

@@ -29,7 +29,7 @@ class SandboxMissing(RuntimeError):
 
 def python_paths() -> list[str]:
     """The folders that this Python needs to run: its installation and its virtual environment."""
-    return [sys.base_prefix, sys.prefix]
+    return [folder for folder in (sys.base_prefix, sys.prefix) if Path(folder) != Path("/")]
 
 
 def command(argv: Sequence[str], limits: Limits, isolation: Isolation, readable: Iterable[str] = ()) -> list[str]:

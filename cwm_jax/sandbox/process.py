@@ -38,6 +38,7 @@ class Process:
                  readable: Iterable[str] = (), pass_fds: Sequence[int] = ()):  # fmt: skip
         """Starts `argv`; `readable` as for `command`, `pass_fds` stay open in the process."""
         words = command(argv, limits, isolation, readable)
+        self._isolation = isolation
         with contextlib.ExitStack() as stack:
             folder = "/tmp"  # of the sandbox itself
             if isolation is Isolation.LIMITS_ONLY:
@@ -47,16 +48,14 @@ class Process:
                 cwd=folder, env={**_ENVIRONMENT, "HOME": folder}, start_new_session=True,
             )  # fmt: skip
             stack.callback(self._process.stderr.close)
-            stack.callback(self.kill)
             self.exit_fd = os.pidfd_open(self._process.pid)
             stack.callback(os.close, self.exit_fd)
+            stack.callback(self.kill)
             self._stack = stack.pop_all()
 
     def wait(self, seconds: float) -> int | None:
         """The exit status if the process ends within that time (of a death by signal N: −N or 128 + N), else None."""
-        poll = select.poll()
-        poll.register(self.exit_fd, select.POLLIN)
-        return self.kill() if poll.poll(max(0.0, seconds) * 1000) else None
+        return self.kill() if self._has_ended(seconds) else None
 
     def errors(self) -> str:
         """What an ended process wrote to standard error."""
@@ -70,14 +69,21 @@ class Process:
         """Ends the process and all that it started in its group or sandbox; its exit status, as for `wait`."""
         if self._process.returncode is None:  # not reaped: its number cannot be another's yet
             with contextlib.ExitStack() as stack:
-                # Bubblewrap dies with its parent only once it is set up; until then its child would outlive it.
                 children = [stack.enter_context(_pidfd(child)) for child in _children(self._process.pid)]
+                if children and self._isolation is Isolation.BUBBLEWRAP:
+                    # Its child first: bubblewrap then reaps it and ends. The other way round the child is left
+                    # to the machine's first process, and lives on if bubblewrap was still setting it up.
+                    _send_kill(children)
+                    self._has_ended(1.0)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
-                for child in filter(None, children):
-                    with contextlib.suppress(ProcessLookupError):
-                        signal.pidfd_send_signal(child, signal.SIGKILL)
+                _send_kill(children)
         return self._process.wait()
+
+    def _has_ended(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.exit_fd, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def __enter__(self) -> "Process":
         return self
@@ -91,6 +97,13 @@ def _children(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:  # it has ended, or this kernel keeps no such list
         return []
+
+
+def _send_kill(pidfds: Iterable[int | None]) -> None:
+    for descriptor in pidfds:
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
 
 
 @contextlib.contextmanager

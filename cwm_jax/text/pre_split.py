@@ -12,6 +12,7 @@ _KEYWORDS = (
 PRE_SPLIT = "|".join(
     (
         r"(?m:^) +",  # indentation
+        r"""(?P<formatted>\b[fF](?:'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?))""",  # f-strings
         r"""(?P<spelled>'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d+)""",  # string literals, cut off ones too; numbers
         rf" ?\b(?:{_KEYWORDS})\b ?",  # keywords take the spaces around them, names never do: one name, one token
         r"[^\W\d]+",  # names; a digit in one stands alone
@@ -21,11 +22,14 @@ PRE_SPLIT = "|".join(
     )
 )
 
+_FIELDS = re.compile(r"(?<=\{)([^{}]+)(?=\})")  # the replacement fields of an f-string
+
 
 def cut(pre_split: re.Pattern, text: str) -> Iterator[str]:
     """Cuts `text` at the matches of `pre_split`; the pieces joined are `text` again.
 
-    A match is one piece. Each character is one in a match of the group `spelled`, and between matches.
+    A match is one piece. Each character is one in a match of the group `spelled`, and between matches;
+    in a match of the group `formatted` too, except that what braces hold is cut as code.
     """
     end = 0
     for match in pre_split.finditer(text):
@@ -35,6 +39,9 @@ def cut(pre_split: re.Pattern, text: str) -> Iterator[str]:
         end = match.end()
         if match.lastgroup == "spelled":
             yield from match[0]
+        elif match.lastgroup == "formatted":
+            for index, part in enumerate(_FIELDS.split(match[0])):
+                yield from cut(pre_split, part) if index % 2 else part
         elif end > start:
             yield match[0]
     yield from text[end:]

@@ -5,7 +5,7 @@ million parameters spends its budget on copying. The compact form says the same 
 about a fifth of the tokens, and CWM's text follows from it exactly:
 
 - the context is written with a label `<|Lk|>` before physical line k, and `<|trace_context_start|>`
-  in place of the start marker;
+  in place of the start marker; blank lines, comments and docstrings, which no frame shows, are left out;
 - a frame names its line by that label instead of copying it;
 - a line frame lists only the locals that the statement just executed writes, with their
   values even where they come out equal; whoever is not listed is unchanged.
@@ -17,6 +17,8 @@ return), so does the compact form. Our choice: shown to users is CWM's text, alw
 """
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -52,12 +54,10 @@ class Compact:
         if len(lines) > MAX_LINES:
             raise ValueError(f"the context has {len(lines)} lines; the compact form labels at most {MAX_LINES}")
         pieces = [st.BEGIN_OF_TEXT]
-        for label, line in zip(LINE_LABELS, lines):
-            shown = START_MARKER_PATTERN.sub("", line)
-            pieces.append(label)
-            if shown:
-                pieces.append(shown)
-            if shown != line:
+        for label, line, code in zip(LINE_LABELS, lines, _code_lines(context)):
+            if code:
+                pieces += [label, code]
+            if START_MARKER_PATTERN.search(line):
                 pieces.append(st.TRACE_CONTEXT_START)
         return [*pieces, st.FRAME_SEP]
 
@@ -71,7 +71,7 @@ class Compact:
             pieces.append(EVENT_TOKENS[frame.event])
             label = LINE_LABELS[frame.line - 1]
             if frame.locals is None:
-                pieces += [label, frame.value]
+                pieces += [label, *_plain(frame.value)]
                 state = None
             else:
                 if frame.event == "call":
@@ -103,6 +103,22 @@ class Compact:
         return Trace(context, tuple(frames), complete=True, verdict="predicted")
 
 
+def _code_lines(context: str) -> list[str]:
+    """The physical lines of a context without comments, docstrings and blanks at their ends."""
+    lines = context.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(context).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    lines = [line.rstrip() for line in lines]
+    for node in ast.walk(ast.parse(context)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            first, last = node.lineno - 1, node.end_lineno - 1
+            if lines[first][: node.col_offset].isspace() and len(lines[last]) == node.end_col_offset:
+                lines[first : last + 1] = [""] * (last + 1 - first)
+    return lines
+
+
 def _full(frame: Frame, state: dict[str, str] | None) -> dict[str, str]:
     if state is None:
         return dict(frame.locals)
@@ -120,7 +136,12 @@ def _locals(current: dict[str, str], state: dict[str, str] | None, written: Iter
     for index, (name, value) in enumerate(listed.items()):
         if index:
             yield VALUE_END
-        yield from (name, NAME_END, value)
+        yield from (name, NAME_END, *_plain(value))
+
+
+def _plain(value: str) -> tuple[str, ...]:
+    """A value as pieces none of which is a control symbol, even where some `__repr__` spells one."""
+    return (value[:1], value[1:]) if value in _IS_CONTROL else (value,)
 
 
 class _Pieces:

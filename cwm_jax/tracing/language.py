@@ -1,4 +1,4 @@
-"""The trace language (facts §3): a `Trace` as text and back, and its full states."""
+"""The trace language (CWM paper §2.2): a `Trace` as text and back, and its full states."""
 
 import json
 import re

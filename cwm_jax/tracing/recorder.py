@@ -26,11 +26,12 @@ from cwm_jax import sandbox
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import plain_text, source_lines
 from cwm_jax.tracing.trace import EVENTS, Event, Frame, Trace
-from cwm_jax.tracing.verdicts import COMPLETE, death, reason
+from cwm_jax.tracing.verdicts import COMPLETE, death, explain
 
 _CHILD = Path(__file__).parent / "child"
 _CHUNK = 1 << 14
 _START_SECONDS = 30
+_LONGEST_POLL = 2_000_000.0  # seconds; the kernel counts milliseconds in 32 bits
 _CORRUPTED = ([], ("corrupted", ""))
 _SLACK = 1 << 16  # of the journal, beyond the trace itself: its first and last record
 
@@ -52,6 +53,14 @@ class Limits(sandbox.Limits):
     max_value_chars: int = 100_000
     max_depth: int = 1_000
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.max_trace_chars > self.memory_mb << 19:  # the child holds the trace, too
+            raise ValueError(
+                f"max_trace_chars={self.max_trace_chars} needs more than half of the child's memory; "
+                f"raise memory_mb={self.memory_mb} with it"
+            )
+
 
 def record(context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP) -> Trace:
     """The trace of one program: what its marked function does, called without arguments.
@@ -65,7 +74,7 @@ def record(context: str, limits: Limits = Limits(), isolation: Isolation = Isola
       A trace whose `verdict` is `returned` or `raised`, or else the cap or fault that cut it short.
 
     Raises:
-      ValueError: a control token of the trace language stands in the context.
+      ValueError: a control token of the trace language, or half a surrogate pair, stands in the context.
       SandboxMissing: the tools for `isolation` are not installed.
       SandboxError: the child interpreter does not start.
     """
@@ -180,7 +189,7 @@ class _Interpreter:
         poll.register(self._done, select.POLLIN)
         poll.register(self._process.exit_fd, select.POLLIN)
         # What is done already counts, however late it is asked for.
-        while events := dict(poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000)):
+        while events := dict(poll.poll(1000 * min(max(0.0, self._deadline - time.monotonic()), _LONGEST_POLL))):
             if self._done in events:
                 if os.read(self._done, 1):
                     return 0
@@ -204,10 +213,13 @@ def _caps(limits: Limits) -> dict[str, int]:
 
 def _read_journal(file: int) -> list[str]:
     """The records that count. Read, not mapped: a program may cut the file short under us."""
-    data = b""
-    while b"\0" not in data and (chunk := os.pread(file, _CHUNK, len(data))):
-        data += chunk
-    text, _, _ = data.partition(b"\0")
+    chunks, at = [], 0
+    while chunk := os.pread(file, _CHUNK, at):
+        chunks.append(chunk)
+        at += len(chunk)
+        if b"\0" in chunk:
+            break
+    text, _, _ = b"".join(chunks).partition(b"\0")
     return text.decode("ascii", "replace").split("\n")[1:]
 
 
@@ -228,16 +240,13 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
                 verdict, detail, rendering = second, third, ""
             else:
                 known[record] = _frame(EVENTS[kind], second, third, lines)
+        "".join((python, rendering, verdict, detail))  # refuses what is no text
+        text = explain(verdict, detail, limits, rendering, (f.value for f in known.values() if f.event == "exception"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        verdict, detail, rendering = "corrupted", "", ""
-    frames = [known[record] for record in records if record in known]
-    if verdict == "returned":
-        text = ""
-    elif verdict == "raised":
-        text = f"the program raised {next(frame.value for frame in reversed(frames) if frame.event == 'exception')}"
-    else:
-        text = reason(verdict, detail, limits, rendering)
-    return Trace(context, tuple(frames), verdict in COMPLETE, verdict, text, python)
+        verdict, python = "corrupted", ""
+        text = explain(verdict, "", limits)
+    frames = tuple(known[record] for record in records if record in known)
+    return Trace(context, frames, verdict in COMPLETE, verdict, text, python)
 
 
 def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:

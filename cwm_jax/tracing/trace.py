@@ -25,7 +25,7 @@ class Frame:
       event: what happened.
       source: the physical source line, indentation and newline kept, start marker removed.
       locals: `(name, repr)` pairs in `f_locals` order for call and line frames, with
-        `".."` for a value that equals the preceding frame's (facts §3.4); None otherwise.
+        `".."` for a value that equals the preceding frame's; None otherwise.
       value: `repr` of the returned value or of the exception; None for call and line frames.
       line: 1-based line number in the context; None where the trace came from text.
     """

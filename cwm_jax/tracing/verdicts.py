@@ -1,6 +1,7 @@
 """How runs end: a verdict, one word for programs, and a reason, one sentence for people."""
 
 import signal
+from collections.abc import Iterable
 
 from cwm_jax.sandbox import Limits
 
@@ -22,7 +23,8 @@ _FAULTS = {
     "or name a function and its arguments",
     "module_raised": "the program's top-level code failed before the marked function was entered: {detail}",
     "unfinished": "{detail} was entered, but its end was never seen: it was left suspended, or stopped being traced",
-    "trace_replaced": "the program called sys.settrace, so the rest of its run cannot be recorded",
+    "trace_replaced": "tracing was switched off, by a call of sys.settrace, or because a recursion limit or a signal "
+    "handler of the program struck while a frame was recorded",
     "interrupted": "a signal handler of the program raised {detail} while a frame was recorded",
     "exited": "the program ended the interpreter itself, with status {detail}",
     "crashed": "the interpreter died of signal {detail}",
@@ -32,15 +34,25 @@ _FAULTS = {
 VERDICTS = (*COMPLETE, *_CAPS, *_FAULTS)
 
 
-def reason(verdict: str, detail: str, limits: Limits, rendering: str = "") -> str:
-    """The sentence for a verdict.
+def explain(verdict: str, detail: str, limits: Limits, rendering: str = "", exceptions: Iterable[str] = ()) -> str:
+    """The reason for a verdict: one sentence, empty for `returned`.
 
     Args:
       verdict: one of `VERDICTS`.
       detail: what the child or the system had to say about it.
       limits: the caps of the run.
       rendering: whose `__repr__` was running at the end, if one was.
+      exceptions: those that the program raised, the last one last.
+
+    Raises:
+      ValueError: there is no such verdict.
     """
+    if verdict == "returned":
+        return ""
+    if verdict == "raised":
+        return f"the program raised {list(exceptions)[-1]}"
+    if verdict not in VERDICTS:
+        raise ValueError(f"verdict {verdict!r} is none of {', '.join(VERDICTS)}")
     where = f", inside the __repr__ of {rendering}" if rendering else ""
     if verdict in _CAPS:
         field, text = _CAPS[verdict]

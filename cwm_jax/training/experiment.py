@@ -39,4 +39,6 @@ class Experiment:
 
     def __post_init__(self):
         if self.steps < 1 or self.checkpoint_every < 1:
-            raise ValueError(f"Experiment.steps={self.steps} and checkpoint_every={self.checkpoint_every} must be at least 1")
+            raise ValueError(
+                f"Experiment.steps={self.steps} and checkpoint_every={self.checkpoint_every} must be at least 1"
+            )

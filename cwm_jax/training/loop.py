@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding
 
 from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.model.transformer import init_params, rebuilder
@@ -40,8 +41,10 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       ValueError: `out` belongs to another configuration.
     """
     out = Path(out)
-    prepare_cpu(experiment.mesh.devices)
     write_config(experiment, out)
+    if (finished := _finished(out, experiment.steps)) is not None:
+        return finished
+    prepare_cpu(experiment.mesh.devices)
     manifest = prepare(experiment.data, out / "data")
     vocabulary = SentencePieceVocabulary.load(out / "data" / VOCABULARY)
 
@@ -51,10 +54,14 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
         batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
         optimizer = experiment.optimizer.build(lambda step: experiment.schedule(step, experiment.steps))
-        params = jax.device_put(init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec()))
+        params = jax.device_put(
+            init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec())
+        )
         state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.zeros((), "int32")))(params)
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        step_fn = jax.jit(make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0)
+        step_fn = jax.jit(
+            make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0
+        )
         rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
 
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
@@ -64,7 +71,7 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
             if first < experiment.steps:
                 _loop(experiment, out, state, data, step_fn, rows, checkpoints, first)
 
-    return _results(out, manifest, size)
+    return _results(out, manifest, size, experiment.steps)
 
 
 def _loop(experiment, out, state, data, step_fn, rows, checkpoints, first) -> None:
@@ -93,7 +100,20 @@ def _log(writer: MetricsWriter, bar, step: int, metrics: dict[str, jax.Array], m
     values |= {name: round(value, 3) for name, value in more.items()}
     values["tokens_per_second"] = round(values["tokens"] / max(values["seconds"], 1e-9))
     writer.write(step, values)
-    bar.update(step, note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, {values['tokens_per_second']:,} tokens/s")
+    bar.update(
+        step,
+        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, {values['tokens_per_second']:,} tokens/s",
+    )
+
+
+def _finished(out: Path, steps: int) -> dict[str, Any] | None:
+    """The results of a run that has come to its end; None if there is more to do."""
+    path = out / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    if results.get("steps") != steps:
+        return None
+    print(f"{out} is finished, {steps} steps; its report is {out / 'report.html'}")
+    return results
 
 
 def write_config(experiment: Experiment, out: Path) -> None:
@@ -102,20 +122,24 @@ def write_config(experiment: Experiment, out: Path) -> None:
         before = configuration.load([out / "config.gin"], [], Experiment)
         if before != experiment:
             old, new = configuration.flat(before), configuration.flat(experiment)
-            changed = [f"{name}: {old.get(name)} there, {new.get(name)} here" for name in {**old, **new} if old.get(name) != new.get(name)]
+            changed = [
+                f"{name}: {old.get(name)} there, {new.get(name)} here"
+                for name in {**old, **new}
+                if old.get(name) != new.get(name)
+            ]
             raise ValueError(f"{out} is a run of another configuration ({'; '.join(changed)}); choose another --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         configuration.write(experiment, out)
 
 
-def _results(out: Path, manifest, parameters: int) -> dict[str, Any]:
+def _results(out: Path, manifest: Manifest, parameters: int, steps: int) -> dict[str, Any]:
     """Writes `results.json` with what training knows (evaluation adds to it) and the report."""
     path = out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     last = metrics_by_step(out / "metrics.jsonl")[-1]
     minutes = results.get("minutes", {}) | {"record": manifest.seconds / 60, "train": last["seconds"] / 60}
-    results |= {"minutes": minutes, "parameters": int(parameters), "tokens": int(last["tokens"])}
+    results |= {"steps": steps, "minutes": minutes, "parameters": int(parameters), "tokens": int(last["tokens"])}
     minutes["total"] = sum(value for name, value in minutes.items() if name != "total")
     write_json(path, results)
     run_report(out)

@@ -11,7 +11,7 @@ class MetricsWriter:
     """Appends to `metrics.jsonl` and to TensorBoard files. After a resume steps may repeat: the last one counts."""
 
     def __init__(self, folder: Path):
-        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)
+        self._lines = open(folder / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115 - open for the whole run
         self._board = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, step: int, values: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ class WarmupConstantDecay:
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """CWM's pre-training schedule: linear rise, then a cosine that falls `1 / final`-fold over the horizon (paper §4.1)."""
+    """CWM's pre-training schedule (paper §4.1): linear rise, then a cosine down to `final` over the horizon."""
 
     warmup: int = 2000
     horizon: int = 1_000_000

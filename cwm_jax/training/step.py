@@ -29,7 +29,9 @@ def make_step(
     """The step of one model and optimiser, to be jitted with the state donated."""
 
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
-        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(state.params, batch, rebuild, rules)
+        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(
+            state.params, batch, rebuild, rules
+        )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.step + 1), metrics | {"gradient_norm": optax.global_norm(gradients)}
@@ -40,7 +42,7 @@ def make_step(
 def loss_and_metrics(
     params: Params, batch: Row, rebuild: Callable[[Params], Transformer], rules: ShardingRules
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Weighted mean cross-entropy in nats of the next token, with token accuracy and the weight that it is a mean over."""
+    """Weighted mean cross-entropy in nats of the next token, its accuracy, and the weight that both are means over."""
     logits_BSV = rebuild(params)(batch.tokens, batch.positions, batch.segment_ids, rules)[:, :-1]
     targets_BS, weights_BS = batch.tokens[:, 1:], batch.loss_weights[:, 1:]
     log_probs_BSV = jax.nn.log_softmax(logits_BSV)

@@ -134,3 +134,12 @@ def test_the_start_marker_is_not_part_of_a_source_line():
         "    x = 1  # << start\n",
         "\n",
     ]
+
+
+def test_two_dots_with_nothing_before_them_stand_for_themselves():
+    frames = (
+        Frame("line", "\n", (("a", "1"),)),
+        Frame("call", "\n", (("a", ".."),)),
+        Frame("line", "\n", (("b", ".."),)),
+    )
+    assert resolve(Trace("", frames)) == [{"a": "1"}, {"a": ".."}, {"b": ".."}]

@@ -78,10 +78,10 @@ def test_statistics_of_cruxeval_are_those_of_the_reference_tracer():
 
 CASES = {
     "exception caught": (
-        "def main():  # << START_OF_TRACE\n    try:\n        1 / 0\n"
-        "    except ZeroDivisionError as e:\n        return 2\n",
-        "c1 l2 l3 e3 l4 l5 r5",
-        "returned", "2",
+        "def main():  # << START_OF_TRACE\n    n = 0\n    try:\n        1 / n\n"
+        "    except ZeroDivisionError as e:\n        return n\n",
+        "c1 l2 l3 l4 e4 l5 l6 r6",
+        "returned", "0",
     ),
     "exception that leaves two scopes": (
         "def f():\n    raise ValueError('x')\ndef main():  # << START_OF_TRACE\n    f()\n",
@@ -181,14 +181,28 @@ def test_an_exception_that_a_with_swallows_on_the_last_line_is_a_return():
     assert (trace.verdict, trace.frames[-1].value) == ("returned", "None")
 
 
+def test_after_an_exception_all_locals_print_in_full():
+    frames = run(CASES["exception caught"][0]).frames
+    assert [frame.locals for frame in frames if frame.line in (4, 5)] == [(("n", ".."),), None, (("n", "0"),)]
+
+
 def test_closures_deleted_and_rebound_locals():
     trace = run(
         "def main():  # << START_OF_TRACE\n    n = 1\n    def inc():\n        nonlocal n\n        n += 1\n    inc()\n"
-        "    x = [1]\n    del x; x = [1]\n    del x; y = 2\n    y = int('2')\n    return n\n"
+        "    x = [1]\n    del x; x = [1]\n    del x\n    x = [1]\n    del x; y = 2\n    y = int('2')\n    return n\n"
     )
     assert resolve(trace)[-2] == {"inc": "<function main.<locals>.inc>", "n": "2", "y": "2"}
-    assert [dict(f.locals).get("x") for f in trace.frames if f.line in (8, 9)] == ["[1]", ".."]
-    assert "y" in dict(trace.frames[-2].locals) and dict(trace.frames[-2].locals)["y"] == ".."
+    shown = [dict(frame.locals).get("x") for frame in trace.frames if frame.line in (8, 9, 10, 11)]
+    assert shown == ["[1]", "..", None, "[1]"], "deleted and bound anew, it was not there the frame before"
+    assert dict(trace.frames[-2].locals)["y"] == ".."
+
+
+def test_what_a_scope_held_is_freed_when_it_is_left():
+    trace = run(
+        "class A:\n    def __del__(self):\n        log.append('freed')\ndef f():\n    a = A()\n    return 1\n"
+        "def main():  # << START_OF_TRACE\n    global log\n    log = []\n    f()\n    return log\n"
+    )
+    assert events(trace) == "c7 l9 l10 c4 l5 l6 r6 c2 l3 r3 l11 r11"
 
 
 def test_addresses_go_and_texts_that_look_like_them_stay():

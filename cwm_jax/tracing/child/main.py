@@ -59,7 +59,7 @@ class Recorder:
         soon = int(used.ru_utime + used.ru_stime) + 1 + self._caps["cpu_seconds"]
         resource.setrlimit(resource.RLIMIT_CPU, (soon if limit == -1 else min(soon, limit), limit))
         # Our own callback runs on top of the program's calls; max_depth has to end those first.
-        sys.setrecursionlimit(4 * self._caps["max_depth"] + 1000)
+        sys.setrecursionlimit(min(4 * self._caps["max_depth"] + 1000, 2**31 - 1))
         sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
         sys.argv = [""]
         if "random" in context or "random" in sys.modules:

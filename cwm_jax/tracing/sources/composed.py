@@ -117,7 +117,9 @@ def _for(scope: _Scope, depth: int) -> list[str]:
     element = scope.name("loop")
     choice = rng.random()
     if choice < 0.5 or not (scope.strs or scope.lists):
-        bound = rng.choice([str(rng.randint(2, 4 - depth)), f"{rng.choice(scope.ints)} % {rng.randint(2, 4)}" if scope.ints else "3"])
+        bound = rng.choice(
+            [str(rng.randint(2, 4 - depth)), f"{rng.choice(scope.ints)} % {rng.randint(2, 4)}" if scope.ints else "3"]
+        )
         iterable = f"range({bound})"
         inner.ints.append(element)
     elif scope.strs and (choice < 0.75 or not scope.lists):
@@ -149,7 +151,12 @@ def _while(scope: _Scope, depth: int) -> list[str]:
     limit = rng.choice([str(rng.randint(2, 5)), *(f"len({name})" for name in scope.strs + scope.lists)])
     inner.frozen |= set(scope.strs + scope.lists) if limit.startswith("len") else set()
     scope.ints.append(counter)
-    return [f"{counter} = 0", f"while {counter} < {limit}:", *_block(inner, depth, 1), f"    {counter} += {rng.choice([1, 1, 2])}"]
+    return [
+        f"{counter} = 0",
+        f"while {counter} < {limit}:",
+        *_block(inner, depth, 1),
+        f"    {counter} += {rng.choice([1, 1, 2])}",
+    ]
 
 
 def _assign(scope: _Scope) -> str:
@@ -165,10 +172,22 @@ def _assign(scope: _Scope) -> str:
     if kind == "strs":
         piece = rng.choice([repr(values.word(rng, 2)), *scope.strs])
         other = rng.choice([piece, f"str({rng.choice(scope.ints)})"] if scope.ints else [piece])
-        return rng.choice([f"{name} += {other}", f"{name} = {other} + {name}", f"{name} = {name}.upper()",
-                           f"{name} = {name}[{rng.choice(['1:', '::-1', ':2'])}]"])
-    return rng.choice([f"{name}.append({_int(scope)})", f"{name}.append({_int(scope)})", f"{name} = {name} + [{rng.randint(0, 9)}]",
-                       f"{name} = {name}[{rng.choice(['1:', '::-1', ':2'])}]"])
+        return rng.choice(
+            [
+                f"{name} += {other}",
+                f"{name} = {other} + {name}",
+                f"{name} = {name}.upper()",
+                f"{name} = {name}[{rng.choice(['1:', '::-1', ':2'])}]",
+            ]
+        )
+    return rng.choice(
+        [
+            f"{name}.append({_int(scope)})",
+            f"{name}.append({_int(scope)})",
+            f"{name} = {name} + [{rng.randint(0, 9)}]",
+            f"{name} = {name}[{rng.choice(['1:', '::-1', ':2'])}]",
+        ]
+    )
 
 
 def _int(scope: _Scope) -> str:

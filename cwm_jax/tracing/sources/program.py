@@ -48,7 +48,9 @@ def fingerprint(code: str) -> str:
         return names.setdefault(name, f"v{len(names)}")
 
     defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    bound = defined | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    bound = defined | {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in bound:

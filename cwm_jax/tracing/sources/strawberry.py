@@ -57,7 +57,9 @@ def _driver(draft: _Draft, inner: str) -> tuple[str, list[str]]:
     letter, word, answer = name("letter"), name("str"), name("counter")
     draft.word = values.word(rng, 10)
     lines = [f"def {outer}({letter}):", f"    {word} = {draft.word!r}", f"    {answer} = {inner}({word}, {letter})"]
-    lines.append("    " + rng.choice([f"return {answer}", f'return f"{{{word}}}: {{{answer}}}"', f"return {word}, {answer}"]))
+    lines.append(
+        "    " + rng.choice([f"return {answer}", f'return f"{{{word}}}: {{{answer}}}"', f"return {word}, {answer}"])
+    )
     return outer, lines
 
 
@@ -108,7 +110,12 @@ def _loop(draft: _Draft) -> list[str]:
     elif shape == "if-else":
         body = [f"if {_condition(draft)}:", "    " + _update(draft), "else:", "    " + _update(draft)]
     elif shape == "if-elif":
-        body = [f"if {_condition(draft)}:", "    " + _update(draft), f"elif {_condition(draft)}:", "    " + _update(draft)]
+        body = [
+            f"if {_condition(draft)}:",
+            "    " + _update(draft),
+            f"elif {_condition(draft)}:",
+            "    " + _update(draft),
+        ]
     elif shape == "plain":
         body = [_update(draft)]
     elif shape == "two":
@@ -123,8 +130,12 @@ def _condition(draft: _Draft) -> str:
     rng, element = draft.rng, draft.element
     if draft.over == "letters":
         letter = draft.letter if draft.letter and rng.random() < 0.8 else repr(rng.choice(values.LETTERS))
-        choices = [f"{element} == {letter}"] * 3 + [f"{element} != {letter}", f"{element} in {rng.choice(_GROUPS)!r}",
-                                                   f"{element} not in {rng.choice(_GROUPS)!r}", f"{element} < {letter}"]
+        choices = [f"{element} == {letter}"] * 3 + [
+            f"{element} != {letter}",
+            f"{element} in {rng.choice(_GROUPS)!r}",
+            f"{element} not in {rng.choice(_GROUPS)!r}",
+            f"{element} < {letter}",
+        ]
         if draft.built and draft.built_is_text:
             choices += [f"{element} not in {draft.built}", f"len({draft.built}) < {rng.randint(2, 5)}"]
     else:
@@ -151,14 +162,22 @@ def _update(draft: _Draft) -> str:
         counter = draft.counter
         choices += [f"{counter} += 1"] * 3 + [f"{counter} += {rng.randint(2, 5)}", f"{counter} -= 1"]
         if numeric:
-            choices += [f"{counter} += {element}"] * 3 + [f"{counter} += {element} * {rng.randint(2, 3)}",
-                        f"{counter} = max({counter}, {element})", f"{counter} = {counter} + {element}", f"{counter} = {element}"]
+            choices += [f"{counter} += {element}"] * 3 + [
+                f"{counter} += {element} * {rng.randint(2, 3)}",
+                f"{counter} = max({counter}, {element})",
+                f"{counter} = {counter} + {element}",
+                f"{counter} = {element}",
+            ]
         if draft.index:
             choices += [f"{counter} += {draft.index}", f"{counter} = {draft.index}"]
     if draft.built and draft.built_is_text:
         built = draft.built
-        choices += [f"{built} += {element}"] * 3 + [f"{built} = {element} + {built}", f"{built} += {element}.upper()",
-                    f"{built} += {rng.choice('-*_')!r}", f'{built} += f"{{{element}}}-"']
+        choices += [f"{built} += {element}"] * 3 + [
+            f"{built} = {element} + {built}",
+            f"{built} += {element}.upper()",
+            f"{built} += {rng.choice('-*_')!r}",
+            f'{built} += f"{{{element}}}-"',
+        ]
     elif draft.built:
         built = draft.built
         choices += [f"{built}.append({element})"] * 3
@@ -168,7 +187,9 @@ def _update(draft: _Draft) -> str:
             choices.append(f"{built}.append({draft.counter})")
     if draft.table:
         table = draft.table
-        choices += [f"{table}[{element}] = {table}.get({element}, 0) + 1"] * 2 + [f"{table}[{element}] = {rng.randint(1, 3)}"]
+        choices += [f"{table}[{element}] = {table}.get({element}, 0) + 1"] * 2 + [
+            f"{table}[{element}] = {rng.randint(1, 3)}"
+        ]
         if draft.index:
             choices.append(f"{table}[{element}] = {draft.index}")
     return rng.choice(choices)
@@ -211,20 +232,34 @@ def _helper(draft: _Draft, helper: str, main: str) -> tuple[list[str], list[str]
         a, b = name("int"), name("built")
         choices = [
             [f"def {helper}({a}):", f"    return {a} * 2"],
-            [f"def {helper}({a}):", f"    if {a} > {rng.randint(1, 6)}:", f"        return {rng.choice(['True', repr('many'), '1'])}",
-             f"    return {rng.choice(['False', repr('few'), '0'])}"],
+            [
+                f"def {helper}({a}):",
+                f"    if {a} > {rng.randint(1, 6)}:",
+                f"        return {rng.choice(['True', repr('many'), '1'])}",
+                f"    return {rng.choice(['False', repr('few'), '0'])}",
+            ],
             [f"def {helper}({a}):", f'    {b} = f"{{{a}:0{rng.randint(2, 4)}d}}"', f"    return {b}"],
         ]
         if draft.over == "letters":
             s = name("str")
-            lines = [f"def {helper}({s}, {a}):", f'    {b} = [{s}, f"{{{a}:0{rng.randint(2, 4)}d}}"]',
-                     f"    return {rng.choice([repr(' '), repr('-'), repr(': ')])}.join({b})"]
+            lines = [
+                f"def {helper}({s}, {a}):",
+                f'    {b} = [{s}, f"{{{a}:0{rng.randint(2, 4)}d}}"]',
+                f"    return {rng.choice([repr(' '), repr('-'), repr(': ')])}.join({b})",
+            ]
             if rng.random() < 0.5:
                 return lines, [f"return {helper}({draft.iterable}, {main})"]
     else:
         a = name("built")
-        choices = [[f"def {helper}({a}):", f"    return len({a})"],
-                   [f"def {helper}({a}):", f"    if len({a}) > {rng.randint(1, 4)}:", "        return True", "    return False"]]
+        choices = [
+            [f"def {helper}({a}):", f"    return len({a})"],
+            [
+                f"def {helper}({a}):",
+                f"    if len({a}) > {rng.randint(1, 4)}:",
+                "        return True",
+                "    return False",
+            ],
+        ]
     return rng.choice(choices), [f"return {helper}({main})"]
 
 

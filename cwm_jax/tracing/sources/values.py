@@ -7,11 +7,14 @@ not long arithmetic. All draws go through the `random.Random` that is passed in.
 from random import Random
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-WORDS = (
-    "apple banana cherry letter hello mirror coffee summer winter python tracer parrot kitten pepper "
-    "bottle rabbit carrot butter yellow purple orange silver garden planet rocket button dinner puzzle "
-    "balloon mississippi raspberry blueberry gooseberry cranberry committee bookkeeper tomorrow addresses"
-).split()
+# fmt: off
+WORDS = [
+    "apple", "banana", "cherry", "letter", "hello", "mirror", "coffee", "summer", "winter", "python", "tracer",
+    "parrot", "kitten", "pepper", "bottle", "rabbit", "carrot", "butter", "yellow", "purple", "orange", "silver",
+    "garden", "planet", "rocket", "button", "dinner", "puzzle", "balloon", "mississippi", "raspberry",
+    "blueberry", "gooseberry", "cranberry", "committee", "bookkeeper", "tomorrow", "addresses",
+]
+# fmt: on
 
 NAMES = {
     "int": ["n", "k", "x", "y", "limit", "start", "step", "size", "a", "b", "num", "value"],

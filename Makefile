@@ -1,0 +1,51 @@
+# make run: the whole line on this machine.  make test: the test suite.  Both set everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/tiny
+EXPERIMENT := experiments/tiny/strawberry.gin
+
+.PHONY: run test lint setup setup-dev benchmarks clean
+
+run: setup
+	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
+	$(BIN)/python -m cwm_jax evaluate --out $(RUN)
+
+test: setup-dev
+	$(BIN)/python -m pytest
+
+lint: setup-dev
+	$(BIN)/ruff check .
+
+benchmarks: setup
+	$(BIN)/python benchmarks/recorder.py --out benchmarks/results/recorder.json
+
+setup: $(VENV)/.requirements $(VENV)/.bubblewrap
+
+setup-dev: setup $(VENV)/.requirements-dev $(VENV)/.chromium
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.requirements: requirements.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.requirements-dev: requirements-dev.txt $(VENV)/.requirements
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# bubblewrap holds programs that nobody vouched for; without it they are refused, and the rest works.
+$(VENV)/.bubblewrap: | $(VENV)/bin/python
+	@command -v bwrap >/dev/null || $(call apt,bubblewrap) || echo "bubblewrap could not be installed: apt-get install bubblewrap"
+	@touch $@
+
+# A real browser looks at the report in the tests; without one that test says so and is skipped.
+$(VENV)/.chromium: | $(VENV)/bin/python
+	@command -v chromium >/dev/null || $(call apt,chromium chromium-driver) || echo "chromium could not be installed: apt-get install chromium chromium-driver"
+	@touch $@
+
+apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; }
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,100 @@
+"""Predicting what a program does without running it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+
+from cwm_jax import config as configuration
+from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.data.prepare import VOCABULARY
+from cwm_jax.inference.generate import Generator
+from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.text.vocabulary import SentencePieceVocabulary
+from cwm_jax.tracing import Trace
+from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.step import TrainState
+
+
+class WorldModel:
+    """A trained model with its vocabulary and its form of traces.
+
+    Attributes:
+      experiment: the configuration that it was trained with.
+      step: training steps of the checkpoint.
+      vocabulary: its vocabulary.
+    """
+
+    def __init__(self, run: Path):
+        """Loads the newest checkpoint of a run's folder.
+
+        Raises:
+          FileNotFoundError: the folder is no run, or holds no checkpoint yet.
+        """
+        run = Path(run)
+        if not (run / "config.gin").exists():
+            raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
+        self.experiment = configuration.load([run / "config.gin"], [], Experiment)
+        self.vocabulary = SentencePieceVocabulary.load(run / "data" / VOCABULARY)
+        self._form = self.experiment.data.form
+        self.step, params = _load_params(run, self.experiment, self.vocabulary.vocab_size)
+        rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
+        self._generator = Generator(rebuild, params, self.vocabulary.eos_id)
+
+    def predict(self, contexts: Sequence[str], most_tokens: int = 640) -> Iterator[Trace]:
+        """The predicted trace of each context, in order.
+
+        A prediction that breaks off or cannot be read has `complete` False, verdict `malformed`
+        and the frames before the break.
+
+        Args:
+          contexts: sources with a marked entry.
+          most_tokens: longest trace in tokens of the model.
+        """
+        prompts = [self.vocabulary.encode_segments(self._form.context(context)) for context in contexts]
+        for context, ids in zip(contexts, self._generator(prompts, [most_tokens] * len(prompts))):
+            yield self._form.trace(context, self._pieces(ids))
+
+    def _pieces(self, ids: list[int]) -> Iterator[str]:
+        """Ids as pieces: control symbols by name, the plain text between them whole."""
+        controls = {self.vocabulary.token_id(symbol): symbol for symbol in self._form.control_symbols}
+        plain: list[int] = []
+        for token in ids:
+            if token not in controls:
+                plain.append(token)
+                continue
+            if plain:
+                yield self.vocabulary.decode(plain)
+                plain = []
+            yield controls[token]
+        if plain:
+            yield self.vocabulary.decode(plain)
+
+
+def _load_params(run: Path, experiment: Experiment, vocab_size: int):
+    """Step and weights of the newest checkpoint, on one device."""
+
+    def state() -> TrainState:
+        params = init_params(experiment.model, vocab_size, experiment.seed)
+        return TrainState(
+            params, experiment.optimizer.build(lambda step: 1.0).init(params), jax.numpy.zeros((), "int32")
+        )
+
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(state))
+    with Checkpoints(run / "checkpoints", 1) as checkpoints:
+        if checkpoints.latest is None:
+            raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
+        return checkpoints.latest, checkpoints.restore(abstract(shapes)).params
+
+
+def newest_run(root: Path = Path("runs")) -> Path:
+    """The run under `root` whose checkpoint was written last.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    found = [folder.parent for folder in Path(root).glob("*/checkpoints") if any(folder.iterdir())]
+    if not found:
+        raise FileNotFoundError(f"no checkpoint under {root}/; make one with `make run`, or name one with --checkpoint")
+    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)

@@ -1,0 +1,121 @@
+"""Splits by program, from what lies on disk; resuming; step-over events carry no loss."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cwm_jax.data.corpus import CorpusConfig, read_shard
+from cwm_jax.data.prepare import VOCABULARY, DataConfig, prepare
+from cwm_jax.data.rows import RowFile
+from cwm_jax.text.vocabulary import SentencePieceVocabulary
+from cwm_jax.tracing import parse
+from cwm_jax.tracing.sources.program import fingerprint
+
+CONFIG = DataConfig(
+    corpus=CorpusConfig(strawberry=150, composed=150, inputs=2, step_over=0.5, tests=30, shards=3), buckets=(128, 256, 512)
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    import os
+
+    os.chdir(Path(__file__).parent.parent.parent)
+    folder = tmp_path_factory.mktemp("data")
+    return folder, prepare(CONFIG, folder)
+
+
+def tests_of(folder, name):
+    return [json.loads(line) for line in (folder / "tests" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def context_text(pieces):
+    """The source that a training context was made from, read off its pieces alone."""
+    text = ""
+    for piece in pieces:
+        if piece.startswith("<|L"):
+            text += "\n"
+        elif piece == "<|trace_context_start|>":
+            text += "  # << START_OF_TRACE"
+        elif not piece.startswith("<|"):
+            text += piece
+    return text
+
+
+def test_no_test_program_is_in_the_training_set(prepared):
+    folder, _ = prepared
+    training = {
+        fingerprint(context_text(episode.context)) for shard in range(3) for episode in read_shard(folder, shard).episodes
+    }
+    assert len(training) > 200
+    for name in ("new_programs", "composed", "human_written", "strawberry"):
+        tests = {fingerprint(item["context"]) for item in tests_of(folder, name)}
+        assert tests and not tests & training, name
+
+
+def test_new_inputs_are_known_programs_with_unseen_arguments(prepared):
+    folder, _ = prepared
+    contexts = {context_text(e.context).strip() for shard in range(3) for e in read_shard(folder, shard).episodes}
+    programs = {fingerprint(context) for context in contexts}
+    items = tests_of(folder, "new_inputs")
+    known = [item for item in items if fingerprint(item["context"]) in programs]
+    assert len(known) >= 0.9 * len(items) > 20
+    assert not any(item["context"].strip() in contexts for item in items)
+
+
+def test_test_texts_are_whole_traces(prepared):
+    folder, manifest = prepared
+    assert manifest.tests["human_written"] >= 40 and manifest.tests["composed"] == 30
+    for name, count in manifest.tests.items():
+        items = tests_of(folder, name)
+        assert len(items) == count
+        assert all(parse(item["text"]).complete and parse(item["text"]).context == item["context"] for item in items)
+
+
+def test_rows_hold_what_the_manifest_counts(prepared):
+    folder, manifest = prepared
+    tokens = predicted = 0
+    vocabulary = SentencePieceVocabulary.load(folder / VOCABULARY)
+    assert manifest.vocabulary == vocabulary.fingerprint
+    for length, count in manifest.rows.items():
+        file = RowFile(folder / f"rows-{length}.array_record")
+        assert len(file) == count
+        rows = file.read(np.arange(count))
+        tokens += int((rows.segment_ids > 0).sum())
+        predicted += int((rows.loss_weights == 1).sum())
+        assert rows.tokens.max() < vocabulary.vocab_size
+    assert (tokens, predicted) == (manifest.tokens, manifest.predicted_tokens)
+
+
+def test_the_event_that_steps_over_is_given_not_predicted(prepared):
+    folder, _ = prepared
+    episodes = [episode for shard in range(3) for episode in read_shard(folder, shard).episodes]
+    stepped = [episode for episode in episodes if episode.forced]
+    assert len(stepped) > 30
+    for episode in stepped:
+        for index in episode.forced:
+            assert episode.frames[index] == "<|return_sep|>"
+            before = [piece for piece in episode.frames[:index] if piece in ("<|call_sep|>", "<|line_sep|>", "<|return_sep|>")]
+            assert before[-1] == "<|call_sep|>"
+
+
+def test_an_interrupted_prepare_goes_on_to_the_same_bytes(prepared, tmp_path):
+    folder, manifest = prepared
+    prepare(CONFIG, tmp_path)
+    for path in (tmp_path / "manifest.json", tmp_path / "shards" / "0001.json.gz", tmp_path / "rows-128.array_record"):
+        path.unlink()
+    again = prepare(CONFIG, tmp_path)
+    assert again.rows == manifest.rows and again.tokens == manifest.tokens and again.vocabulary == manifest.vocabulary
+    for length in manifest.rows:
+        name = f"rows-{length}.array_record"
+        count = len(RowFile(folder / name))
+        for one, other in zip(RowFile(folder / name).read(np.arange(count)), RowFile(tmp_path / name).read(np.arange(count))):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_another_configuration_does_not_overwrite(prepared):
+    folder, _ = prepared
+    with pytest.raises(ValueError, match="another configuration"):
+        prepare(DataConfig(vocabulary_size=300), folder)
