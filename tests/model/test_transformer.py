@@ -1,5 +1,7 @@
 """The model: masks, documents, decoding with a cache, components, meshes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ def rows(batch, length, seed=0):
 def test_visible_is_the_definition_spelled_out(length, window, cut):
     segments = np.where(np.arange(length) < cut, 1, 2)[None]
     positions = np.concatenate([np.arange(min(cut, length)), np.arange(max(0, length - cut))])[None]
-    mask = np.asarray(visible(jnp.asarray(positions), jnp.asarray(positions), jnp.asarray(segments), jnp.asarray(segments), window))
+    mask = visible(positions, positions, segments, segments, window)
     for query in range(length):
         for key in range(length):
             back = positions[0, query] - positions[0, key]
@@ -51,16 +53,15 @@ def test_visible_is_the_definition_spelled_out(length, window, cut):
             assert mask[0, query, key] == (same and 0 <= back and (window is None or back <= window - 1))
 
 
-@given(length=st.integers(1, 40), block=st.integers(1, 17), groups=st.sampled_from([1, 2, 4]), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=25)
-def test_blocks_equal_the_reference(length, block, groups, seed):
-    keys = jax.random.split(jax.random.key(seed), 3)
+@pytest.mark.parametrize("length, block, groups", [(1, 8, 1), (16, 4, 2), (17, 5, 4), (12, 16, 1)])
+def test_blocks_equal_the_reference(length, block, groups):
+    keys = jax.random.split(jax.random.key(length), 3)
     q = jax.random.normal(keys[0], (2, length, 4, 8))
     k, v = (jax.random.normal(key, (2, length, groups, 8)) for key in keys[1:])
     positions = jnp.broadcast_to(jnp.arange(length), (2, length))
     segments = jnp.where(positions < length // 3, 1, 2)
     mask = visible(positions, positions, segments, segments, 7)
-    np.testing.assert_allclose(CausalBlocks(block)(q, k, v, mask), attention(q, k, v, mask), atol=2e-6)
+    np.testing.assert_allclose(jax.jit(CausalBlocks(block))(q, k, v, mask), jax.jit(attention)(q, k, v, mask), atol=2e-6)
 
 
 def test_attention_against_numpy():
@@ -102,19 +103,21 @@ def test_causal_by_gradient(config):
     params, rebuild = noisy_params(config), rebuilder(config, VOCAB)
     tokens, positions, segments = rows(1, 10)
 
-    def logit(embed, query):
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.grad
+    def gradient_of(embed, query):
         model = rebuild(params | {"embed": embed})
         return model(tokens, positions, segments)[0, query].sum()
 
     tokens = jnp.arange(10)[None]  # each token its own row of the embedding
-    gradient = jax.grad(logit)(params["embed"], 6)
+    gradient = gradient_of(params["embed"], 6)
     reached = np.abs(gradient[:10]).sum(axis=1) > 0
     assert reached[:7].all() and not reached[7:].any()
 
 
 @CONFIGS
 def test_documents_of_one_row_do_not_touch(config):
-    model = rebuilder(config, VOCAB)(noisy_params(config))
+    model = jax.jit(rebuilder(config, VOCAB)(noisy_params(config)).__call__)
     tokens, _, _ = rows(1, 16)
     segments = jnp.where(jnp.arange(16) < 7, 1, 2)[None]
     positions = jnp.where(jnp.arange(16) < 7, jnp.arange(16), jnp.arange(16) - 7)[None]
@@ -128,16 +131,17 @@ def test_documents_of_one_row_do_not_touch(config):
 def test_cache_decodes_what_the_whole_row_gives(config):
     model = rebuilder(config, VOCAB)(noisy_params(config))
     tokens, positions, segments = rows(3, 20)
-    whole = model(tokens, positions, segments)
+    whole = jax.jit(model.__call__)(tokens, positions, segments)
+    decode = jax.jit(model.decode)
     lengths = jnp.array([9, 4, 12])  # prompts of different lengths, padded to 12
     cache = model.empty_cache(3, 24)
-    logits, cache = model.decode(tokens[:, :12], positions[:, :12], cache, lengths)
+    logits, cache = decode(tokens[:, :12], positions[:, :12], cache, lengths)
     for row in range(3):
         np.testing.assert_allclose(logits[row, : lengths[row]], whole[row, : lengths[row]], atol=2e-4)
     for offset in range(8):
         place = lengths + offset
         token = jnp.take_along_axis(tokens, place[:, None], axis=1)
-        logits, cache = model.decode(token, place[:, None], cache)
+        logits, cache = decode(token, place[:, None], cache)
         expected = jnp.take_along_axis(whole, place[:, None, None], axis=1)
         np.testing.assert_allclose(logits, expected, atol=2e-4)
 
@@ -148,8 +152,8 @@ def test_scan_over_groups_equals_unrolled():
     cwm = replace(CWM, layers=8, global_layers=(0, 4, 7))  # the last group breaks the pattern, as in CWM
     params = noisy_params(cwm)
     tokens, positions, segments = rows(2, 12)
-    unrolled = rebuilder(cwm, VOCAB)(params)(tokens, positions, segments)
-    scanned = rebuilder(replace(cwm, scan_group=4), VOCAB)(params)(tokens, positions, segments)
+    unrolled = jax.jit(rebuilder(cwm, VOCAB)(params).__call__)(tokens, positions, segments)
+    scanned = jax.jit(rebuilder(replace(cwm, scan_group=4), VOCAB)(params).__call__)(tokens, positions, segments)
     np.testing.assert_allclose(scanned, unrolled, atol=1e-5)
 
 
@@ -164,7 +168,7 @@ def test_convolution_at_the_start_is_the_identity():
 def test_batch_on_a_mesh_gives_the_same_logits(shape):
     params, rebuild = noisy_params(TINY), rebuilder(TINY, VOCAB)
     tokens, positions, segments = rows(8, 16)
-    alone = rebuild(params)(tokens, positions, segments)
+    alone = jax.jit(rebuild(params).__call__)(tokens, positions, segments)
     mesh, rules = shape.build(), ShardingRules()
     with jax.set_mesh(mesh):
         place = jax.sharding.NamedSharding(mesh, rules.spec("batch", "sequence"))

@@ -78,7 +78,7 @@ def test_it_is_short():
     [
         (lambda pieces: pieces[:-1], "breaks off"),
         (lambda pieces: ["rubbish", *pieces], "expected a control symbol"),
-        (lambda pieces: [pieces[0], "<|L60|>", *pieces[2:]], "one of 6 lines"),
+        (lambda pieces: [pieces[0], "<|L60|>", *pieces[2:]], "one of 5 lines"),
         (lambda pieces: ["<|pad|>", *pieces], "expected an event"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import types
 from _json import encode_basestring_ascii as to_json  # what json.dumps calls; json itself takes 5 ms to import
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGXCPU, pthread_sigmask, valid_signals  # signal itself is slow to import
 
 ATOMS = frozenset({int, float, bool, complex, type(None), type(...)})
 _STR = {str}
@@ -12,6 +13,7 @@ QUIET = ATOMS | {  # types whose repr is short and runs no code of the program's
     type(iter({}.values())), type(iter({}.items())), enumerate, zip, map, filter, reversed, type(reversed([])),
     types.FunctionType, types.BuiltinFunctionType, types.GeneratorType, types.CoroutineType,
 }  # fmt: skip
+SIGNALS = valid_signals() - {SIGXCPU}
 
 
 class Renderer:
@@ -47,6 +49,7 @@ class Renderer:
     def _foreign(self, value: object, kind: type, subject: str) -> str:
         """The text of an object whose `__repr__`, or that of a part of it, may be the program's own."""
         self._journal.note(f'["render",{to_json(subject)},""]')
+        mask = pthread_sigmask(SIG_BLOCK, SIGNALS)  # what a signal handler raises is no fault of the value
         try:
             text = repr(value)
         except MemoryError:
@@ -55,6 +58,7 @@ class Renderer:
             return _nameless(kind)
         finally:
             self._journal.drop_note()
+            pthread_sigmask(SIG_SETMASK, mask)
         if type(text) is not str:  # a subclass may bring methods of its own
             text = str.__str__(text)
         if not text.isascii():
