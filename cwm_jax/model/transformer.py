@@ -168,20 +168,21 @@ class Transformer(nnx.Module):
         one_BS, one_BT = jnp.zeros((B, S), jnp.int32), jnp.zeros((B, T), jnp.int32)
         angles = self.config.rope.angles(positions_BS, self.config.head_dim)
         x_BSD = self._embed(tokens_BS, None)
-        keys, values, pasts = [], [], []
+        k_LBTGK, v_LBTGK, conv_LBWD = cache
         for index, window in enumerate(self.config.windows()):
             weights = jax.tree.map(lambda w: w[index], self._weights())
             mask_BST = visible(positions_BS, key_positions_BT, one_BS, one_BT, window)
 
             def attend(q_BSHK, k_BSGK, v_BSGK):
-                keys.append(cache.k_LBTGK[index].at[rows_B1, positions_BS].set(k_BSGK))
-                values.append(cache.v_LBTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
-                return attention(q_BSHK, keys[-1], values[-1], mask_BST)
+                nonlocal k_LBTGK, v_LBTGK  # updated in place: a copy a layer would cost more than the layer
+                k_LBTGK = k_LBTGK.at[index, rows_B1, positions_BS].set(k_BSGK)
+                v_LBTGK = v_LBTGK.at[index, rows_B1, positions_BS].set(v_BSGK)
+                return attention(q_BSHK, k_LBTGK[index], v_LBTGK[index], mask_BST)
 
-            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, cache.conv_LBWD[index], attend)
-            last_BW = lengths_B[:, None] + jnp.arange(cache.conv_LBWD.shape[2])  # inputs start W - 1 tokens early
-            pasts.append(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
-        return self._head(x_BSD), Cache(jnp.stack(keys), jnp.stack(values), jnp.stack(pasts))
+            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, conv_LBWD[index], attend)
+            last_BW = lengths_B[:, None] + jnp.arange(conv_LBWD.shape[2])  # inputs start W - 1 tokens early
+            conv_LBWD = conv_LBWD.at[index].set(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
+        return self._head(x_BSD), Cache(k_LBTGK, v_LBTGK, conv_LBWD)
 
     def _weights(self) -> dict[str, jax.Array]:
         return {name: param[...] for name, param in self.blocks.items()}

@@ -2,11 +2,12 @@
 
 CWM's text repeats every source line and every unchanged local; a model of half a
 million parameters spends its budget on copying. The compact form says the same in
-about a fifth of the tokens, and CWM's text follows from it exactly:
+about a third of the tokens, and CWM's text follows from it exactly:
 
 - the context is written with a label `<|Lk|>` before physical line k, and `<|trace_context_start|>`
   in place of the start marker; blank lines, comments and docstrings, which no frame shows, are left out;
 - a frame names its line by that label instead of copying it;
+- after the label of a line stands what it is about to compute (see `workings.py`), which a reader skips;
 - a line frame lists only the locals that the statement just executed writes, with their
   values even where they come out equal; whoever is not listed is unchanged.
 
@@ -26,6 +27,7 @@ from typing import ClassVar
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, compress, source_line
 from cwm_jax.tracing.trace import START_MARKER_PATTERN, UNCHANGED, Frame, Trace
+from cwm_jax.tracing.workings import Workings
 
 MAX_LINES = 64
 LINE_LABELS = tuple(f"<|L{number}|>" for number in range(1, MAX_LINES + 1))
@@ -35,6 +37,7 @@ _EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()}
 _IS_CONTROL = frozenset(CONTROL_SYMBOLS)
 NAME_END = st.ARG_SEP  # between a name and its value
 VALUE_END = st.FRAME_SEP  # between one local and the next
+WORKING = st.ARG_SEP  # after a line's label: what the line is about to compute
 ALL_LOCALS = st.ACTION_SEP  # the locals that follow are all there are, in this order
 
 
@@ -63,7 +66,7 @@ class Compact:
 
     def frames(self, trace: Trace) -> list[str]:
         """The pieces of all frames, `<|end_of_text|>` last if the trace is complete. Frames need line numbers."""
-        writes = _Writes(trace.context)
+        writes, workings = _Writes(trace.context), Workings(trace.context)
         pieces: list[str] = []
         before: Frame | None = None
         state: dict[str, str] | None = None
@@ -79,6 +82,9 @@ class Compact:
                 current = _full(frame, state)
                 pieces += _locals(current, state, writes.between(before, frame) if state is not None else ())
                 pieces.append(label)
+                if frame.event == "line":
+                    for step in workings.of(frame.line, current):
+                        pieces += [WORKING, *_plain(step)]
                 state = current
             before = frame
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
@@ -166,6 +172,12 @@ class _Pieces:
             self._next += 1
         return "".join(self._pieces[start : self._next])
 
+    def skip(self, symbol: str) -> None:
+        """Skips any number of `symbol`s, each with the plain text after it."""
+        while self._next < len(self._pieces) and self._pieces[self._next] == symbol:
+            self._next += 1
+            self.plain()
+
     def at_control(self) -> bool:
         return self._next == len(self._pieces) or self._pieces[self._next] in _IS_CONTROL
 
@@ -185,6 +197,7 @@ def _read_frames(pieces: _Pieces, lines: list[str]) -> Iterator[Frame]:
             state = None
         current, label = _read_locals(pieces, state)
         number = _line_number(label, lines)
+        pieces.skip(WORKING)
         yield Frame(event, lines[number - 1], locals=compress(current, state), line=number)
         state = current
 

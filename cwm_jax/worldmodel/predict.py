@@ -41,7 +41,7 @@ class WorldModel:
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
         self._generator = Generator(rebuild, params, self.vocabulary.eos_id)
 
-    def predict(self, contexts: Sequence[str], most_tokens: int = 640) -> Iterator[Trace]:
+    def predict(self, contexts: Sequence[str], most_tokens: int = 560) -> Iterator[Trace]:
         """The predicted trace of each context, in order.
 
         A prediction that breaks off or cannot be read has `complete` False, verdict `malformed`

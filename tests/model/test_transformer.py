@@ -50,7 +50,7 @@ def test_visible_is_the_definition_spelled_out(length, window, cut):
         for key in range(length):
             back = positions[0, query] - positions[0, key]
             same = segments[0, query] == segments[0, key]
-            assert mask[0, query, key] == (same and 0 <= back and (window is None or back <= window - 1))
+            assert mask[0, query, key] == (same and back >= 0 and (window is None or back <= window - 1))
 
 
 @pytest.mark.parametrize("length, block, groups", [(1, 8, 1), (16, 4, 2), (17, 5, 4), (12, 16, 1)])
