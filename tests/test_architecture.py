@@ -10,7 +10,21 @@ from cwm_jax.training.experiment import Experiment
 
 PACKAGE = Path(__file__).parent.parent / "cwm_jax"
 # Earlier ones know nothing of later ones.
-ORDER = ["components", "config", "report", "text", "sandbox", "tracing", "data", "model", "checkpoints", "training", "inference", "worldmodel", "evaluation"]
+ORDER = [
+    "components",
+    "config",
+    "report",
+    "text",
+    "sandbox",
+    "tracing",
+    "data",
+    "model",
+    "checkpoints",
+    "training",
+    "inference",
+    "worldmodel",
+    "evaluation",
+]
 
 
 def imported_packages(path: Path) -> set[str]:

@@ -17,7 +17,7 @@ def visible(
     key_segments_BT: jax.Array,
     window: int | None,
 ) -> jax.Array:
-    """Who sees whom, bool [B, S, T]: same document, not later, and less than `window` back."""
+    """Who sees whom, bool [B, S, T]: same document, not later, less than `window` back."""
     distance_BST = query_positions_BS[:, :, None] - key_positions_BT[:, None, :]
     mask_BST = (distance_BST >= 0) & (query_segments_BS[:, :, None] == key_segments_BT[:, None, :])
     return mask_BST if window is None else mask_BST & (distance_BST < window)

@@ -14,7 +14,8 @@ from cwm_jax.tracing import parse
 from cwm_jax.tracing.sources.program import fingerprint
 
 CONFIG = DataConfig(
-    corpus=CorpusConfig(strawberry=150, composed=150, inputs=2, step_over=0.5, tests=30, shards=3), buckets=(128, 256, 512)
+    corpus=CorpusConfig(strawberry=150, composed=150, inputs=2, step_over=0.5, tests=30, shards=3),
+    buckets=(128, 256, 512),
 )
 
 
@@ -47,7 +48,9 @@ def context_text(pieces):
 def test_no_test_program_is_in_the_training_set(prepared):
     folder, _ = prepared
     training = {
-        fingerprint(context_text(episode.context)) for shard in range(3) for episode in read_shard(folder, shard).episodes
+        fingerprint(context_text(episode.context))
+        for shard in range(3)
+        for episode in read_shard(folder, shard).episodes
     }
     assert len(training) > 200
     for name in ("new_programs", "composed", "human_written", "strawberry"):
@@ -97,7 +100,9 @@ def test_the_event_that_steps_over_is_given_not_predicted(prepared):
     for episode in stepped:
         for index in episode.forced:
             assert episode.frames[index] == "<|return_sep|>"
-            before = [piece for piece in episode.frames[:index] if piece in ("<|call_sep|>", "<|line_sep|>", "<|return_sep|>")]
+            before = [
+                piece for piece in episode.frames[:index] if piece in ("<|call_sep|>", "<|line_sep|>", "<|return_sep|>")
+            ]
             assert before[-1] == "<|call_sep|>"
 
 
@@ -111,7 +116,9 @@ def test_an_interrupted_prepare_goes_on_to_the_same_bytes(prepared, tmp_path):
     for length in manifest.rows:
         name = f"rows-{length}.array_record"
         count = len(RowFile(folder / name))
-        for one, other in zip(RowFile(folder / name).read(np.arange(count)), RowFile(tmp_path / name).read(np.arange(count))):
+        for one, other in zip(
+            RowFile(folder / name).read(np.arange(count)), RowFile(tmp_path / name).read(np.arange(count))
+        ):
             np.testing.assert_array_equal(one, other)
 
 

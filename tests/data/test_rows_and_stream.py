@@ -53,7 +53,9 @@ def test_a_document_too_long_is_refused():
 def folder(tmp_path):
     counts = {16: 23, 32: 11}
     for length, count in counts.items():
-        documents = [Document(np.full(length - 1, 1000 * length + index), np.ones(length - 1)) for index in range(count)]
+        documents = [
+            Document(np.full(length - 1, 1000 * length + index), np.ones(length - 1)) for index in range(count)
+        ]
         assert write_rows(tmp_path / f"rows-{length}.array_record", pack(documents, length, 1)) == count
     manifest = Manifest("s", "v", counts, 34, 1, 1, {}, {}, {}, 1.0, "3.11")
     manifest.write(tmp_path)

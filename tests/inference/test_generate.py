@@ -30,7 +30,9 @@ def without_cache(model, prompt, limit):
     return ids[len(prompt) :]
 
 
-PROMPTS = [np.random.default_rng(seed).integers(3, VOCAB, length).tolist() for seed, length in enumerate((5, 17, 1, 9, 30))]
+PROMPTS = [
+    np.random.default_rng(seed).integers(3, VOCAB, length).tolist() for seed, length in enumerate((5, 17, 1, 9, 30))
+]
 
 
 def test_batched_equals_one_at_a_time_equals_no_cache(model):

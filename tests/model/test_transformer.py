@@ -16,9 +16,19 @@ from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 
 VOCAB = 40
-CWM = ModelConfig(layers=4, d_model=32, q_heads=4, kv_heads=2, head_dim=8, d_ff=48, global_layers=(0, 3), local_window=5)
+CWM = ModelConfig(
+    layers=4, d_model=32, q_heads=4, kv_heads=2, head_dim=8, d_ff=48, global_layers=(0, 3), local_window=5
+)
 TINY = ModelConfig(
-    layers=2, d_model=32, q_heads=2, kv_heads=2, head_dim=16, d_ff=48, conv=ShortConv(4), qk_norm=QKNorm(), init=ScaledInit()
+    layers=2,
+    d_model=32,
+    q_heads=2,
+    kv_heads=2,
+    head_dim=16,
+    d_ff=48,
+    conv=ShortConv(4),
+    qk_norm=QKNorm(),
+    init=ScaledInit(),
 )
 CONFIGS = pytest.mark.parametrize("config", [CWM, TINY], ids=["cwm", "tiny"])
 
@@ -61,7 +71,9 @@ def test_blocks_equal_the_reference(length, block, groups):
     positions = jnp.broadcast_to(jnp.arange(length), (2, length))
     segments = jnp.where(positions < length // 3, 1, 2)
     mask = visible(positions, positions, segments, segments, 7)
-    np.testing.assert_allclose(jax.jit(CausalBlocks(block))(q, k, v, mask), jax.jit(attention)(q, k, v, mask), atol=2e-6)
+    np.testing.assert_allclose(
+        jax.jit(CausalBlocks(block))(q, k, v, mask), jax.jit(attention)(q, k, v, mask), atol=2e-6
+    )
 
 
 def test_attention_against_numpy():
@@ -73,7 +85,9 @@ def test_attention_against_numpy():
         scores = q[0, :, head] @ k[0, :, head // 2].T / np.sqrt(8)
         weights = np.where(mask, np.exp(scores), 0)
         expected[0, :, head] = weights / weights.sum(-1, keepdims=True) @ v[0, :, head // 2]
-    got = attention(jnp.asarray(q, jnp.float32), jnp.asarray(k, jnp.float32), jnp.asarray(v, jnp.float32), jnp.asarray(mask[None]))
+    got = attention(
+        jnp.asarray(q, jnp.float32), jnp.asarray(k, jnp.float32), jnp.asarray(v, jnp.float32), jnp.asarray(mask[None])
+    )
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
