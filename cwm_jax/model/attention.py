@@ -24,7 +24,7 @@ def visible(
 
 
 def attention(q_BSHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, mask_BST: jax.Array) -> jax.Array:
-    """Softmax attention with scale 1/sqrt(K); [B, S, H, K] in the dtype of `q`. A query that sees nothing gets zeros."""
+    """Softmax attention with scale 1/sqrt(K); [B, S, H, K] in the dtype of `q`; zeros for a query that sees nothing."""
     B, S, H, K = q_BSHK.shape
     G = k_BTGK.shape[2]
     q_BSGRK = (q_BSHK * K**-0.5).reshape(B, S, G, H // G, K)

@@ -47,13 +47,11 @@ class ShortConv:
 class QKNorm:
     """RMSNorm of each query and key head (Henry et al. 2020): steadier attention at high learning rates."""
 
-    eps: float = 1e-6
-
     def init(self, layers: int, head_dim: int) -> jax.Array:
         return jnp.ones((layers, head_dim))
 
     def __call__(self, weight_K: jax.Array, x_BSHK: jax.Array) -> jax.Array:
-        return rms_norm(x_BSHK, weight_K, self.eps)
+        return rms_norm(x_BSHK, weight_K, 1e-6)
 
 
 @dataclass(frozen=True)

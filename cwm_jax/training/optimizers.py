@@ -51,7 +51,6 @@ class AdamW:
     peak_lr: float = 8e-4
     b1: float = 0.9
     b2: float = 0.95
-    eps: float = 1e-8
     weight_decay: float = 0.1
     clip: float = 1.0
 
@@ -62,7 +61,7 @@ class AdamW:
                 lambda step: self.peak_lr * factor(step),
                 self.b1,
                 self.b2,
-                self.eps,
+                1e-8,
                 weight_decay=self.weight_decay,
                 mask=lambda params: jax.tree_util.tree_map_with_path(lambda path, _: _is_matrix(path), params),
             ),
@@ -77,7 +76,6 @@ class Muon:
       peak_lr: of Muon, in units of its orthogonal update.
       adam_lr: of Adam.
       momentum: of Muon.
-      b1, b2: of Adam.
       weight_decay: of the Muon part.
       clip: largest global gradient norm.
     """
@@ -85,8 +83,6 @@ class Muon:
     peak_lr: float = 0.02
     adam_lr: float = 0.003
     momentum: float = 0.95
-    b1: float = 0.9
-    b2: float = 0.98
     weight_decay: float = 0.0
     clip: float = 1.0
 
@@ -97,8 +93,8 @@ class Muon:
                 lambda step: self.peak_lr * factor(step),
                 adam_learning_rate=lambda step: self.adam_lr * factor(step),
                 beta=self.momentum,
-                adam_b1=self.b1,
-                adam_b2=self.b2,
+                adam_b1=0.9,  # Adam's constants: the usual first, a second between 0.95 and 0.999 for short runs
+                adam_b2=0.98,
                 weight_decay=self.weight_decay,
                 muon_weight_dimension_numbers=muon_dimensions,
             ),

@@ -28,7 +28,7 @@ def prepared(tmp_path_factory):
     return folder, prepare(CONFIG, folder)
 
 
-def tests_of(folder, name):
+def items_of(folder, name):
     return [json.loads(line) for line in (folder / "tests" / f"{name}.jsonl").read_text().splitlines()]
 
 
@@ -54,7 +54,7 @@ def test_no_test_program_is_in_the_training_set(prepared):
     }
     assert len(training) > 200
     for name in ("new_programs", "composed", "human_written", "strawberry"):
-        tests = {fingerprint(item["context"]) for item in tests_of(folder, name)}
+        tests = {fingerprint(item["context"]) for item in items_of(folder, name)}
         assert tests and not tests & training, name
 
 
@@ -62,7 +62,7 @@ def test_new_inputs_are_known_programs_with_unseen_arguments(prepared):
     folder, _ = prepared
     contexts = {context_text(e.context).strip() for shard in range(3) for e in read_shard(folder, shard).episodes}
     programs = {fingerprint(context) for context in contexts}
-    items = tests_of(folder, "new_inputs")
+    items = items_of(folder, "new_inputs")
     known = [item for item in items if fingerprint(item["context"]) in programs]
     assert len(known) >= 0.9 * len(items) > 20
     assert not any(item["context"].strip() in contexts for item in items)
@@ -72,7 +72,7 @@ def test_test_texts_are_whole_traces(prepared):
     folder, manifest = prepared
     assert manifest.tests["human_written"] >= 40 and manifest.tests["composed"] == 30
     for name, count in manifest.tests.items():
-        items = tests_of(folder, name)
+        items = items_of(folder, name)
         assert len(items) == count
         assert all(parse(item["text"]).complete and parse(item["text"]).context == item["context"] for item in items)
 

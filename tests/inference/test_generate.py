@@ -20,13 +20,16 @@ def model():
     return rebuilder(CONFIG, VOCAB), params
 
 
-def without_cache(model, prompt, limit):
+def without_cache(model, prompt, limit, length=64):
+    """The definition: the whole row anew for every token."""
     rebuild, params = model
+    positions, segments = jnp.arange(length)[None], jnp.ones((1, length), jnp.int32)
+    forward = jax.jit(lambda tokens: rebuild(params)(tokens, positions, segments)[0].argmax(axis=-1))
     ids = list(prompt)
     while len(ids) < len(prompt) + limit and ids[len(prompt) :][-1:] != [EOS]:
-        shape = (1, len(ids))
-        logits = rebuild(params)(jnp.asarray([ids]), jnp.arange(len(ids))[None], jnp.ones(shape, jnp.int32))
-        ids.append(int(logits[0, -1].argmax()))
+        row = np.zeros((1, length), np.int32)
+        row[0, : len(ids)] = ids
+        ids.append(int(forward(row)[len(ids) - 1]))
     return ids[len(prompt) :]
 
 
