@@ -81,7 +81,7 @@ class Generator:
     def _decode_chunk(self, params: Params, last_B, positions_B, cache: Cache) -> tuple[Cache, jax.Array, jax.Array]:
         """The next `_CHUNK` tokens of every row, [B, C]; rows that have finished go on and are cut later."""
         model = self._rebuild(params)
-        T = cache.k_LBTGK.shape[2]
+        T = cache.k_BTGK[0].shape[1]
 
         def body(carry, offset):
             cache, token_B = carry

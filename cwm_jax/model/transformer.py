@@ -69,16 +69,16 @@ class ModelConfig:
 
 
 class Cache(NamedTuple):
-    """What decoding keeps of the tokens so far.
+    """What decoding keeps of the tokens so far, one array a layer: a slice of a stack would be a copy at every token.
 
     Attributes:
-      k_LBTGK, v_LBTGK: keys and values of every layer at positions 0..T-1.
-      conv_LBWD: the last W - 1 inputs of each layer's convolution (W - 1 = 0 without one).
+      k_BTGK, v_BTGK: keys and values at positions 0..T-1.
+      conv_BWD: the last W - 1 inputs of the convolution (W - 1 = 0 without one).
     """
 
-    k_LBTGK: jax.Array
-    v_LBTGK: jax.Array
-    conv_LBWD: jax.Array
+    k_BTGK: tuple[jax.Array, ...]
+    v_BTGK: tuple[jax.Array, ...]
+    conv_BWD: tuple[jax.Array, ...]
 
 
 class Transformer(nnx.Module):
@@ -117,12 +117,13 @@ class Transformer(nnx.Module):
     def empty_cache(self, batch: int, length: int) -> Cache:
         """A cache for `batch` sequences of at most `length` tokens."""
         c = self.config
-        shape = (c.layers, batch, length, c.kv_heads, c.head_dim)
         taps = c.conv.taps - 1 if c.conv else 0
-        dtype = self.embed.dtype
-        return Cache(
-            jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((c.layers, batch, taps, c.d_model), dtype)
-        )
+
+        def layers(*shape: int) -> tuple[jax.Array, ...]:
+            return tuple(jnp.zeros(shape, self.embed.dtype) for _ in range(c.layers))
+
+        entries = (batch, length, c.kv_heads, c.head_dim)
+        return Cache(layers(*entries), layers(*entries), layers(batch, taps, c.d_model))
 
     def __call__(
         self, tokens_BS: jax.Array, positions_BS: jax.Array, segments_BS: jax.Array, rules: ShardingRules | None = None
@@ -162,27 +163,27 @@ class Transformer(nnx.Module):
         """
         B, S = tokens_BS.shape
         lengths_B = jnp.full(B, S) if lengths_B is None else lengths_B
-        T = cache.k_LBTGK.shape[2]
+        T = cache.k_BTGK[0].shape[1]
         rows_B1 = jnp.arange(B)[:, None]
         key_positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
         one_BS, one_BT = jnp.zeros((B, S), jnp.int32), jnp.zeros((B, T), jnp.int32)
         angles = self.config.rope.angles(positions_BS, self.config.head_dim)
         x_BSD = self._embed(tokens_BS, None)
-        k_LBTGK, v_LBTGK, conv_LBWD = cache
+        keys, values, pasts = [], [], []
         for index, window in enumerate(self.config.windows()):
             weights = jax.tree.map(lambda w: w[index], self._weights())
             mask_BST = visible(positions_BS, key_positions_BT, one_BS, one_BT, window)
 
             def attend(q_BSHK, k_BSGK, v_BSGK):
-                nonlocal k_LBTGK, v_LBTGK  # updated in place: a copy a layer would cost more than the layer
-                k_LBTGK = k_LBTGK.at[index, rows_B1, positions_BS].set(k_BSGK)
-                v_LBTGK = v_LBTGK.at[index, rows_B1, positions_BS].set(v_BSGK)
-                return attention(q_BSHK, k_LBTGK[index], v_LBTGK[index], mask_BST)
+                keys.append(cache.k_BTGK[index].at[rows_B1, positions_BS].set(k_BSGK))
+                values.append(cache.v_BTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
+                return attention(q_BSHK, keys[-1], values[-1], mask_BST)
 
-            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, conv_LBWD[index], attend)
-            last_BW = lengths_B[:, None] + jnp.arange(conv_LBWD.shape[2])  # inputs start W - 1 tokens early
-            conv_LBWD = conv_LBWD.at[index].set(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
-        return self._head(x_BSD), Cache(k_LBTGK, v_LBTGK, conv_LBWD)
+            past_BWD = cache.conv_BWD[index]
+            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend)
+            last_BW = lengths_B[:, None] + jnp.arange(past_BWD.shape[1])  # inputs start W - 1 tokens early
+            pasts.append(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
+        return self._head(x_BSD), Cache(tuple(keys), tuple(values), tuple(pasts))
 
     def _weights(self) -> dict[str, jax.Array]:
         return {name: param[...] for name, param in self.blocks.items()}
@@ -243,7 +244,7 @@ Params = dict[str, Any]
 
 def init_params(config: ModelConfig, vocab_size: int, seed: int) -> Params:
     """Fresh float32 weights; a function of its arguments alone."""
-    return nnx.to_pure_dict(nnx.state(Transformer(config, vocab_size, rngs=nnx.Rngs(seed))))
+    return jax.jit(lambda: nnx.to_pure_dict(nnx.state(Transformer(config, vocab_size, rngs=nnx.Rngs(seed)))))()
 
 
 def rebuilder(config: ModelConfig, vocab_size: int) -> Callable[[Params], Transformer]:

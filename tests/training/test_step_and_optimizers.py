@@ -110,7 +110,7 @@ def test_schedules_rise_stay_and_fall():
     constant = WarmupConstantDecay(warmup=10, decay=0.5)
     values = [float(constant(step, 100)) for step in range(101)]
     assert values[0] == pytest.approx(0.1) and values[9:50] == [1.0] * 41 and values[100] == 0.0
-    assert all(a >= b for a, b in itertools.pairwise(values))
+    assert all(a >= b for a, b in itertools.pairwise(values[50:]))
     cosine = WarmupCosine(warmup=10, horizon=110, final=0.01)
     assert float(cosine(10, 0)) == pytest.approx(1.0) and float(cosine(110, 0)) == pytest.approx(0.01)
     assert float(cosine(60, 0)) == pytest.approx(0.505)
