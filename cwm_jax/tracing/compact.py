@@ -4,7 +4,7 @@ CWM's text repeats every source line and every unchanged local; a model of half 
 million parameters spends its budget on copying. The compact form says the same in
 about a third of the tokens, and CWM's text follows from it exactly:
 
-- the context is written with a label `<|Lk|>` before physical line k, and `<|trace_context_start|>`
+- the context is written with a label `<|Lk|>` before the k-th line of code, and `<|trace_context_start|>`
   in place of the start marker; blank lines, comments and docstrings, which no frame shows, are left out;
 - a frame names its line by that label instead of copying it;
 - after the label of a line stands what it is about to compute (see `workings.py`), which a reader skips;
@@ -53,26 +53,27 @@ class Compact:
         Raises:
           ValueError: the context has more lines than there are labels.
         """
-        lines = context.removesuffix("\n").split("\n")
+        lines = _code_lines(context)
         if len(lines) > MAX_LINES:
-            raise ValueError(f"the context has {len(lines)} lines; the compact form labels at most {MAX_LINES}")
+            raise ValueError(f"the context has {len(lines)} lines of code; the compact form labels at most {MAX_LINES}")
         pieces = [st.BEGIN_OF_TEXT]
-        for label, line, code in zip(LINE_LABELS, lines, _code_lines(context)):
-            if code:
-                pieces += [label, code]
-            if START_MARKER_PATTERN.search(line):
+        physical = context.split("\n")
+        for label, (number, code) in zip(LINE_LABELS, lines.items()):
+            pieces += [label, code]
+            if START_MARKER_PATTERN.search(physical[number - 1]):
                 pieces.append(st.TRACE_CONTEXT_START)
         return [*pieces, st.FRAME_SEP]
 
     def frames(self, trace: Trace) -> list[str]:
         """The pieces of all frames, `<|end_of_text|>` last if the trace is complete. Frames need line numbers."""
         writes, workings = _Writes(trace.context), Workings(trace.context)
+        labels = dict(zip(_code_lines(trace.context), LINE_LABELS))
         pieces: list[str] = []
         before: Frame | None = None
         state: dict[str, str] | None = None
         for frame in trace.frames:
             pieces.append(EVENT_TOKENS[frame.event])
-            label = LINE_LABELS[frame.line - 1]
+            label = labels[frame.line]
             if frame.locals is None:
                 pieces += [label, *_plain(frame.value)]
                 state = None
@@ -99,7 +100,8 @@ class Compact:
         A trace that breaks off or cannot be read ends after its last whole frame:
         `complete` is False, the verdict `malformed`, and `reason` says what was wrong.
         """
-        lines = [source_line(line) for line in context.removesuffix("\n").split("\n")]
+        physical = context.split("\n")
+        lines = [(number, source_line(physical[number - 1])) for number in _code_lines(context)]
         frames: list[Frame] = []
         try:
             for frame in _read_frames(_Pieces(pieces), lines):
@@ -109,20 +111,20 @@ class Compact:
         return Trace(context, tuple(frames), complete=True, verdict="predicted")
 
 
-def _code_lines(context: str) -> list[str]:
-    """The physical lines of a context without comments, docstrings and blanks at their ends."""
+def _code_lines(context: str) -> dict[int, str]:
+    """The physical lines that hold code, by number, without comments; docstrings of functions are no code."""
     lines = context.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(context).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    lines = [line.rstrip() for line in lines]
     for node in ast.walk(ast.parse(context)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            first, last = node.lineno - 1, node.end_lineno - 1
-            if lines[first][: node.col_offset].isspace() and len(lines[last]) == node.end_col_offset:
-                lines[first : last + 1] = [""] * (last + 1 - first)
-    return lines
+        # A docstring alone in a body is a line that runs, as is one in a class.
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and len(node.body) > 1 and ast.get_docstring(node):
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            if node.lineno < first and last < node.body[1].lineno:
+                lines[first - 1 : last] = [""] * (last + 1 - first)
+    return {number: line.rstrip() for number, line in enumerate(lines, start=1) if line.strip()}
 
 
 def _full(frame: Frame, state: dict[str, str] | None) -> dict[str, str]:
@@ -182,23 +184,23 @@ class _Pieces:
         return self._next == len(self._pieces) or self._pieces[self._next] in _IS_CONTROL
 
 
-def _read_frames(pieces: _Pieces, lines: list[str]) -> Iterator[Frame]:
+def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Frame]:
     state: dict[str, str] | None = None
     while (token := pieces.control()) != st.END_OF_TEXT:
         if token not in _EVENT_OF:
             raise TraceSyntaxError(f"expected an event, found {token}")
         event = _EVENT_OF[token]
         if event in ("return", "exception"):
-            number = _line_number(pieces.control(), lines)
-            yield Frame(event, lines[number - 1], value=pieces.plain(), line=number)
+            number, source = _line(pieces.control(), lines)
+            yield Frame(event, source, value=pieces.plain(), line=number)
             state = None
             continue
         if event == "call":
             state = None
         current, label = _read_locals(pieces, state)
-        number = _line_number(label, lines)
+        number, source = _line(label, lines)
         pieces.skip(WORKING)
-        yield Frame(event, lines[number - 1], locals=compress(current, state), line=number)
+        yield Frame(event, source, locals=compress(current, state), line=number)
         state = current
 
 
@@ -220,11 +222,12 @@ def _read_locals(pieces: _Pieces, state: dict[str, str] | None) -> tuple[dict[st
             return current, token
 
 
-def _line_number(label: str, lines: list[str]) -> int:
-    number = _NUMBER_OF.get(label)
-    if number is None or number > len(lines):
+def _line(label: str, lines: list[tuple[int, str]]) -> tuple[int, str]:
+    """Number and text of the line that a label names."""
+    index = _NUMBER_OF.get(label)
+    if index is None or index > len(lines):
         raise TraceSyntaxError(f"expected the label of one of {len(lines)} lines, found {label}")
-    return number
+    return lines[index - 1]
 
 
 class _Writes:

@@ -43,6 +43,9 @@ def test_generated_programs_and_their_step_overs_round_trip(family):
         "    if True:\n        b = 1\n    a = b\n    b = a\n    return b",
         "    try:\n        1 / 0\n    except ZeroDivisionError as e:\n        pass\n    return 0",
         "    class A:\n        def __repr__(self):\n            return '<|frame' + '_sep|>'\n    a = A()\n    return a",
+        "    def g():\n        'Alone.'\n    return g()",
+        "    class A:\n        'Doc.'\n        x = 1\n    return A.x",
+        "    'one line'; x = 1\n    return x",
         "    xs = [1, 2]\n    for i, x in enumerate(xs): xs[i] = x\n    return xs",
     ],
 )
@@ -78,7 +81,7 @@ def test_it_is_short():
     [
         (lambda pieces: pieces[:-1], "breaks off"),
         (lambda pieces: ["rubbish", *pieces], "expected a control symbol"),
-        (lambda pieces: [pieces[0], "<|L60|>", *pieces[2:]], "one of 5 lines"),
+        (lambda pieces: [pieces[0], "<|L60|>", *pieces[2:]], "one of 4 lines"),
         (lambda pieces: ["<|pad|>", *pieces], "expected an event"),
     ],
 )
@@ -91,7 +94,7 @@ def test_damaged_predictions_keep_the_frames_before(damage, reason):
 
 def test_context_too_long_is_refused():
     with pytest.raises(ValueError, match="labels at most 64"):
-        FORM.context("\n" * 70)
+        FORM.context("x = 1\n" * 70)
 
 
 def test_comments_docstrings_and_blanks_are_left_out():
@@ -103,7 +106,7 @@ def test_comments_docstrings_and_blanks_are_left_out():
         "def main():",
         "    return f()",
     ]
-    assert pieces[pieces.index('    return "#1"') - 1] == "<|L7|>"
+    assert pieces[pieces.index('    return "#1"') - 1] == "<|L2|>"
 
 
 def test_the_marker_becomes_one_symbol():
