@@ -19,6 +19,7 @@ ModelConfig.conv = @ShortConv()
 ModelConfig.init = @ScaledInit()
 Experiment.optimizer = @Muon()
 MeshShape.replica = 2
+WarmupConstantDecay.warmup = 5
 Experiment.steps = 40
 Experiment.checkpoint_every = 8
 """
