@@ -10,7 +10,6 @@ from cwm_jax.data.corpus import TEST_SETS
 from cwm_jax.evaluation.metrics import (
     exact,
     failure_category,
-    first_mismatch,
     frames_exact,
     macro_average,
     trace_metrics,
@@ -87,12 +86,12 @@ def _scores(pairs: list[tuple[Trace, Trace]], items: list[dict], count_tokens) -
     right, total = map(sum, zip(*(frames_exact(predicted, actual) for predicted, actual in pairs)))
     by_length, failures = [], defaultdict(list)
     for low, high in _LENGTHS:
-        inside = [exact(predicted, actual) for predicted, actual in pairs if low <= len(actual.frames) <= high]
+        inside = [item["exact"] for item in items if low <= len(item["actual"]) <= high]
         if inside:
             label = f"{low}-{high}" if high < 10_000 else f"{low}+"
             by_length.append({"frames": label, "n": len(inside), "exact": sum(inside) / len(inside)})
     for (predicted, actual), item in zip(pairs, items):
-        if first_mismatch(predicted, actual) is not None or not exact(predicted, actual):
+        if not item["exact"]:
             failures[failure_category(predicted, actual)].append(item)
     return {
         "exact": sum(item["exact"] for item in items) / len(items),

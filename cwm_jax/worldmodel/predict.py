@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from cwm_jax import config as configuration
-from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.inference.generate import Generator
 from cwm_jax.model.transformer import init_params, rebuilder
@@ -85,7 +85,7 @@ def _load_params(run: Path, experiment: Experiment, vocab_size: int):
     with Checkpoints(run / "checkpoints", 1) as checkpoints:
         if checkpoints.latest is None:
             raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
-        return checkpoints.latest, checkpoints.restore(abstract(shapes)).params
+        return checkpoints.latest, checkpoints.restore(shapes).params
 
 
 def newest_run(root: Path = Path("runs")) -> Path:
