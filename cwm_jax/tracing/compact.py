@@ -6,12 +6,15 @@ about a third of the tokens, and CWM's text follows from it exactly:
 
 - the context is written with a label `<|Lk|>` before the k-th line of code, and `<|trace_context_start|>`
   in place of the start marker; blank lines, comments and docstrings, which no frame shows, are left out;
+- after its label, a line of the context says where control goes next (see `flow.py`): the label of one line or,
+  after a condition, of two; `<|return_sep|>` where the function ends;
 - a frame names its line by that label instead of copying it;
+- the event of a line that another pass of a loop comes back to is `<|again|>`;
 - after the label of a line stands what it is about to compute (see `workings.py`), which a reader skips;
 - a line frame lists only the locals that the statement just executed writes, with their
   values even where they come out equal; whoever is not listed is unchanged.
 
-    <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|> <|line_sep|>n<|arg_sep|>0<|L4|> … <|return_sep|><|L6|>2 …
+    <|L3|><|L4|>n = 0 … <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|> <|line_sep|>n<|arg_sep|>0<|L4|> …
 
 (without the blanks). Where CWM prints all locals in full (a call, the first line after a
 return), so does the compact form. Our choice: shown to users is CWM's text, always.
@@ -21,23 +24,26 @@ import ast
 import io
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from cwm_jax.text import special_tokens as st
+from cwm_jax.tracing.flow import Flow, Step
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, compress, source_line
 from cwm_jax.tracing.trace import START_MARKER_PATTERN, UNCHANGED, Frame, Trace
-from cwm_jax.tracing.workings import Workings
+from cwm_jax.tracing.workings import PASSES, Workings, elements
 
 MAX_LINES = 64
 LINE_LABELS = tuple(f"<|L{number}|>" for number in range(1, MAX_LINES + 1))
-CONTROL_SYMBOLS = (*st.TRACE_TOKENS, *LINE_LABELS)
+AGAIN = "<|again|>"  # the event of a line that begins another pass of its loop
+CONTROL_SYMBOLS = (*st.TRACE_TOKENS, AGAIN, *LINE_LABELS, *PASSES)
 _NUMBER_OF = {label: number for number, label in enumerate(LINE_LABELS, start=1)}
-_EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()}
+_EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()} | {AGAIN: "line"}
 _IS_CONTROL = frozenset(CONTROL_SYMBOLS)
 NAME_END = st.ARG_SEP  # between a name and its value
 VALUE_END = st.FRAME_SEP  # between one local and the next
 WORKING = st.ARG_SEP  # after a line's label: what the line is about to compute
+_IN_WORKINGS = frozenset((WORKING, *PASSES))
 ALL_LOCALS = st.ACTION_SEP  # the locals that follow are all there are, in this order
 
 
@@ -57,35 +63,37 @@ class Compact:
         if len(lines) > MAX_LINES:
             raise ValueError(f"the context has {len(lines)} lines of code; the compact form labels at most {MAX_LINES}")
         pieces = [st.BEGIN_OF_TEXT]
-        physical = context.split("\n")
-        for label, (number, code) in zip(LINE_LABELS, lines.items()):
-            pieces += [label, code]
+        physical, steps, labels = context.split("\n"), Flow(context).steps, dict(zip(lines, LINE_LABELS))
+        for number, code in lines.items():
+            pieces.append(labels[number])
+            for step in steps.get(number, ()):
+                pieces += _step(step, labels)
+            pieces.append(code)
             if START_MARKER_PATTERN.search(physical[number - 1]):
                 pieces.append(st.TRACE_CONTEXT_START)
         return [*pieces, st.FRAME_SEP]
 
     def frames(self, trace: Trace) -> list[str]:
         """The pieces of all frames, `<|end_of_text|>` last if the trace is complete. Frames need line numbers."""
-        writes, workings = _Writes(trace.context), Workings(trace.context)
+        writes, scribe = _Writes(trace.context), _Scribe(trace.context)
         labels = dict(zip(_code_lines(trace.context), LINE_LABELS))
         pieces: list[str] = []
         before: Frame | None = None
         state: dict[str, str] | None = None
         for frame in trace.frames:
-            pieces.append(EVENT_TOKENS[frame.event])
             label = labels[frame.line]
             if frame.locals is None:
-                pieces += [label, *_plain(frame.value)]
+                pieces += [EVENT_TOKENS[frame.event], label, *_plain(frame.value)]
                 state = None
+                scribe.leave(frame.event)
             else:
                 if frame.event == "call":
                     state = None
                 current = _full(frame, state)
+                again, working = scribe.enter(frame, current)
+                pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
                 pieces += _locals(current, state, writes.between(before, frame) if state is not None else ())
-                pieces.append(label)
-                if frame.event == "line":
-                    for step in workings.of(frame.line, current):
-                        pieces += [WORKING, *_plain(step)]
+                pieces += [label, *working]
                 state = current
             before = frame
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
@@ -109,6 +117,14 @@ class Compact:
         except TraceSyntaxError as error:
             return Trace(context, tuple(frames), complete=False, verdict="malformed", reason=str(error))
         return Trace(context, tuple(frames), complete=True, verdict="predicted")
+
+
+def _step(step: Step, labels: dict[int, str]) -> tuple[str, ...]:
+    """A way of control in the context; nothing for a line without a label."""
+    if not step.line:
+        return (st.RETURN_SEP,)
+    label = (labels[step.line],) if step.line in labels else ()
+    return (AGAIN, *label) if step.again else label
 
 
 def _code_lines(context: str) -> dict[int, str]:
@@ -174,9 +190,9 @@ class _Pieces:
             self._next += 1
         return "".join(self._pieces[start : self._next])
 
-    def skip(self, symbol: str) -> None:
-        """Skips any number of `symbol`s, each with the plain text after it."""
-        while self._next < len(self._pieces) and self._pieces[self._next] == symbol:
+    def skip_working(self) -> None:
+        """Skips what a line is about to compute."""
+        while self._next < len(self._pieces) and self._pieces[self._next] in _IN_WORKINGS:
             self._next += 1
             self.plain()
 
@@ -199,7 +215,7 @@ def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Fram
             state = None
         current, label = _read_locals(pieces, state)
         number, source = _line(label, lines)
-        pieces.skip(WORKING)
+        pieces.skip_working()
         yield Frame(event, source, locals=compress(current, state), line=number)
         state = current
 
@@ -228,6 +244,52 @@ def _line(label: str, lines: list[tuple[int, str]]) -> tuple[int, str]:
     if index is None or index > len(lines):
         raise TraceSyntaxError(f"expected the label of one of {len(lines)} lines, found {label}")
     return lines[index - 1]
+
+
+class _Scribe:
+    """Follows the calls of a trace; says which lines begin another pass of a loop, and writes the workings."""
+
+    def __init__(self, context: str):
+        self._flow, self._workings = Flow(context), Workings(context)
+        self._calls: list[_Call] = []
+
+    def enter(self, frame: Frame, current: dict[str, str]) -> tuple[bool, list[str]]:
+        """Whether a call or line frame begins another pass, and its workings, when the locals are `current`."""
+        if frame.event == "call" or not self._calls:
+            self._calls.append(_Call(frame.line))
+        call = self._calls[-1]
+        again = frame.event == "line" and self._flow.again(call.line, frame.line)
+        call.line = frame.line
+        if frame.event == "call":
+            return again, []
+        if isinstance(loop := self._flow.loops.get(frame.line), ast.For):
+            return again, self._loop(call, loop, again, current)
+        return again, [piece for step in self._workings.of(frame.line, current) for piece in (WORKING, *_plain(step))]
+
+    def leave(self, event: str) -> None:
+        if event == "return" and self._calls:
+            self._calls.pop()
+
+    def _loop(self, call: "_Call", loop: ast.For, again: bool, current: dict[str, str]) -> list[str]:
+        """What a `for` yields, where it starts; then the number of the pass, or of elements where there is no more."""
+        line = loop.lineno
+        if again:
+            call.passes[line] = call.passes.get(line, len(PASSES)) + 1
+            return list(PASSES[call.passes[line] : call.passes[line] + 1])
+        call.passes.pop(line, None)
+        if (found := elements(loop.iter, current)) is None:
+            return []
+        call.passes[line] = 0
+        spelled = [piece for number, text in zip(PASSES, found) for piece in (number, *_plain(text))]
+        return [*spelled, PASSES[len(found)], WORKING, PASSES[0]]
+
+
+@dataclass
+class _Call:
+    """A call that has not returned: its last line, and the pass that each of its loops is in."""
+
+    line: int
+    passes: dict[int, int] = field(default_factory=dict)
 
 
 class _Writes:

@@ -1,8 +1,9 @@
-"""What a line is about to compute, written out: its expression with every local replaced by its value.
+"""What a line is about to compute, written out step by step.
 
     if letter != c:       with letter = 'g', c = 'g'    →   'g' != 'g', then False
     if i % 3 == 0:        with i = 4                    →   4 % 3 == 0, then 1 == 0, then False
     total += n            with total = 7, n = 2         →   7 + 2
+    for c in word:        with word = 'ab'              →   <|0|>a<|1|>b<|2|>, then <|0|>; later <|1|>; at last <|2|>
 
 A tiny model that may write this down before it decides needs one simple look-up for each
 token; deciding at once needs the whole chain of them in a single token. Made from the text of
@@ -11,10 +12,10 @@ the source and of the locals alone; nothing is run. After scratchpads (arXiv 211
 
 import ast
 import operator
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 
+PASSES = tuple(f"<|{number}|>" for number in range(32))  # the number of a pass of a loop, and of an element
 _LONGEST = 60  # characters; longer workings cost more than they help
 _OPERATORS = {
     ast.Add: ("+", operator.add),
@@ -34,46 +35,106 @@ _COMPARISONS = {
     ast.In: ("in", lambda left, right: left in right),
     ast.NotIn: ("not in", lambda left, right: left not in right),
 }
+_UNKNOWN = (SyntaxError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 _OPAQUE = (ast.JoinedStr, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr)
 
 
 class Workings:
-    """The workings of every line of one context."""
+    """The workings of every line of one context, loops excepted."""
 
     def __init__(self, context: str):
         self._lines = context.split("\n")
-        self._shown: dict[int, ast.expr | ast.AugAssign] = {}
+        self._shown: dict[int, tuple[ast.expr | ast.AugAssign, bool]] = {}
         for node in ast.walk(ast.parse(context)):
             shown = _to_show(node)
             if shown is not None and node.lineno == shown.end_lineno and self._lines[node.lineno - 1].isascii():
-                self._shown.setdefault(node.lineno, shown)
+                # Where the value ends up inside a container, it is worked out before the container is copied.
+                inside = isinstance(node, ast.Expr) or (
+                    isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
+                )
+                self._shown.setdefault(node.lineno, (shown, inside))
 
-    def of(self, line: int, state: dict[str, str]) -> Iterator[str]:
+    def of(self, line: int, state: dict[str, str]) -> list[str]:
         """The steps of line `line` (1-based) when the locals are `state` (full values); none for most lines."""
-        node = self._shown.get(line)
-        if node is None:
-            return
-        if isinstance(node, ast.AugAssign):
-            left, right = self._filled(node.target, state), self._filled(node.value, state)
-            text = f"{left} {_OPERATORS[type(node.op)][0]} {right}"
-        else:
-            text = self._filled(node, state)
-        if text == self._source(node) or len(text) > _LONGEST or "\n" in text:
-            return
-        yield text
-        yield from _outcome(text)
+        if line not in self._shown:
+            return []
+        node, inside = self._shown[line]
+        steps = [self._filled(node, state), self._reduced(node, state)]
+        if inside or isinstance(node, ast.Compare):
+            steps.append(self._outcome(node, state))
+        source = self._source(node)
+        steps = [step for step in steps if step and step != source and len(step) <= _LONGEST and "\n" not in step]
+        return [step for index, step in enumerate(steps) if step not in steps[:index]]
 
     def _source(self, node: ast.AST) -> str:
         return self._lines[node.lineno - 1][node.col_offset : node.end_col_offset]
 
-    def _filled(self, node: ast.expr, state: dict[str, str]) -> str:
-        """The source of an expression with the locals in it replaced by their values."""
+    def _filled(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
+        """The source of an expression with the locals in it replaced by their values; containers keep their names."""
+        if isinstance(node, ast.AugAssign):
+            right = self._filled(node.value, state)
+            right = f"({right})" if isinstance(node.value, ast.BinOp) else right
+            return f"{self._filled(node.target, state)} {_OPERATORS[type(node.op)][0]} {right}"
         line, start = self._lines[node.lineno - 1], node.col_offset
         text = line[start : node.end_col_offset]
         names = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in state]
         for name in sorted(names, key=lambda name: -name.col_offset):
-            text = text[: name.col_offset - start] + state[name.id] + text[name.end_col_offset - start :]
+            if _is_scalar(state[name.id]):
+                text = text[: name.col_offset - start] + state[name.id] + text[name.end_col_offset - start :]
         return text
+
+    def _reduced(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
+        """The two sides of an operator, each worked out as far as it goes."""
+        match node:
+            case ast.Compare(left=left, ops=[operation], comparators=[right]):
+                symbol = _COMPARISONS[type(operation)][0] if type(operation) in _COMPARISONS else ""
+            case ast.BinOp(left=left, op=operation, right=right) | ast.AugAssign(
+                target=left, op=operation, value=right
+            ):
+                symbol = _OPERATORS[type(operation)][0] if type(operation) in _OPERATORS else ""
+            case _:
+                return ""
+        return symbol and f"{self._side(left, state)} {symbol} {self._side(right, state)}"
+
+    def _side(self, node: ast.expr, state: dict[str, str]) -> str:
+        value = self._outcome(node, state)
+        return value if value and _is_scalar(value) else self._filled(node, state)
+
+    def _outcome(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
+        """The value of an expression where it is known without running anything, else nothing."""
+        try:
+            return repr(_value(node, state))
+        except _UNKNOWN:
+            return ""
+
+
+def _is_scalar(value: str) -> bool:
+    return value[:1] not in ("[", "{", "(", "<")
+
+
+def elements(iterable: ast.expr, state: dict[str, str]) -> list[str] | None:
+    """What iterating over an expression yields, as text, when the locals are `state`.
+
+    The letters of a string stand without quotes, and what `enumerate` numbers without its numbers. None
+    where this takes more than literals, names, `range`, `enumerate` and views of dicts, or `PASSES` are too few.
+    """
+    try:
+        found = list(_iterated(iterable, state))
+    except _UNKNOWN:
+        return None
+    return found if len(found) < len(PASSES) else None
+
+
+def _iterated(node: ast.expr, state: dict[str, str]) -> Iterable[str]:
+    match node:
+        case ast.Call(func=ast.Attribute(value=table, attr="keys" | "values" | "items" as view), args=[], keywords=[]):
+            return map(repr, getattr(_value(table, state), view)())
+        case ast.Call(func=ast.Name("enumerate"), args=[numbered], keywords=[]):
+            return _iterated(numbered, state)
+        case ast.Call(func=ast.Name("range"), args=bounds, keywords=[]):
+            return map(repr, range(*(_value(bound, state) for bound in bounds))[: len(PASSES)])
+    value = _value(node, state)
+    return value if isinstance(value, str) else map(repr, value)
 
 
 def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:
@@ -92,32 +153,32 @@ def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:
     return None if any(isinstance(child, _OPAQUE) for child in ast.walk(shown)) else shown
 
 
-@lru_cache(maxsize=100_000)
-def _outcome(text: str) -> tuple[str, ...]:
-    """A comparison with both sides worked out, and its truth; nothing where that takes more than arithmetic."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's opinions on the code of others
-            node = ast.parse(text, mode="eval").body
-        if not isinstance(node, ast.Compare) or len(node.ops) != 1:
-            return ()
-        left, right = _value(node.left), _value(node.comparators[0])
-        symbol, compare = _COMPARISONS[type(node.ops[0])]
-        reduced, truth = f"{left!r} {symbol} {right!r}", str(bool(compare(left, right)))
-    except (SyntaxError, ValueError, TypeError, KeyError, ArithmeticError):
-        return ()
-    return (truth,) if reduced == text else (reduced, truth)
+def _value(node: ast.expr, state: dict[str, str]) -> object:
+    """The value of literals, locals, arithmetic on small whole numbers, comparisons, `len`, `max`, `min`, `dict.get`.
 
-
-def _value(node: ast.expr) -> object:
-    """The value of literals, arithmetic on small whole numbers, and `len`, `max`, `min` of literals."""
+    Raises:
+      one of `_UNKNOWN`: the expression takes more than that.
+    """
+    if isinstance(node, ast.Name):
+        return _literal(state[node.id])
     if isinstance(node, ast.BinOp):
-        left, right = _value(node.left), _value(node.right)
+        left, right = _value(node.left, state), _value(node.right, state)
         if type(left) is not int or type(right) is not int or max(abs(left), abs(right)) > 10_000:
             raise ValueError
         return _OPERATORS[type(node.op)][1](left, right)
-    if isinstance(node, ast.Call):
-        if node.keywords or not isinstance(node.func, ast.Name):
-            raise ValueError
-        return _FUNCTIONS[node.func.id](*map(_value, node.args))
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return _COMPARISONS[type(node.ops[0])][1](_value(node.left, state), _value(node.comparators[0], state))
+    match node:
+        case ast.Call(func=ast.Name(name), args=arguments, keywords=[]):
+            return _FUNCTIONS[name](*(_value(argument, state) for argument in arguments))
+        case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[key, default], keywords=[]):
+            found = _value(table, state)
+            if not isinstance(found, dict):
+                raise ValueError
+            return found.get(_value(key, state), _value(default, state))
     return ast.literal_eval(node)
+
+
+@lru_cache(maxsize=100_000)
+def _literal(text: str) -> object:
+    return ast.literal_eval(text)

@@ -106,7 +106,7 @@ def test_comments_docstrings_and_blanks_are_left_out():
         "def main():",
         "    return f()",
     ]
-    assert pieces[pieces.index('    return "#1"') - 1] == "<|L2|>"
+    assert pieces[pieces.index('    return "#1"') - 2] == "<|L2|>"
 
 
 def test_the_marker_becomes_one_symbol():
