@@ -13,6 +13,7 @@ PRE_SPLIT = "|".join(
     (
         r"(?m:^) +",  # indentation
         r"""(?P<formatted>\b[fF](?:'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?))""",  # f-strings
+        r"""'[^'\\\n]'|"[^"\\\n]\"""",  # a string of one letter is one token
         r"""(?P<spelled>'(?:\\.|[^'\\\n])*'?|"(?:\\.|[^"\\\n])*"?|\d+)""",  # string literals, cut off ones too; numbers
         rf" ?\b(?:{_KEYWORDS})\b ?",  # keywords take the spaces around them, names never do: one name, one token
         r"[^\W\d]+",  # names; a digit in one stands alone

@@ -4,46 +4,47 @@ CWM's text repeats every source line and every unchanged local; a model of half 
 million parameters spends its budget on copying. The compact form says the same in
 about a third of the tokens, and CWM's text follows from it exactly:
 
-- the context is written with a label `<|Lk|>` before the k-th line of code, and `<|trace_context_start|>`
-  in place of the start marker; blank lines, comments and docstrings, which no frame shows, are left out;
+- in the context, a label `<|Lk|>` stands before the k-th line of code, and `<|trace_context_start|>` in place of
+  the start marker; indentation, blank lines, comments, docstrings and `else:`, which no frame needs, are left out;
 - after its label, a line of the context says where control goes next (see `flow.py`): the label of one line or,
   after a condition, of two; `<|return_sep|>` where the function ends;
-- a frame names its line by that label instead of copying it;
-- the event of a line that another pass of a loop comes back to is `<|again|>`;
-- after the label of a line stands what it is about to compute (see `workings.py`), which a reader skips;
-- a line frame lists only the locals that the statement just executed writes, with their
-  values even where they come out equal; whoever is not listed is unchanged.
+- a frame names its line by that label instead of copying it; the event of a line that another pass of a loop
+  comes back to is `<|again|>`;
+- the locals that a line writes follow its own label, with their values even where they come out equal, and not
+  the label of the next line; whoever is not listed is unchanged. Where CWM prints all locals in full (a call,
+  the first line after a return), they stand before the label;
+- before a value, or where a line writes none, stands how it comes about (see `workings.py`), which a reader skips.
 
-    <|L3|><|L4|>n = 0 … <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|> <|line_sep|>n<|arg_sep|>0<|L4|> …
+    <|L3|><|L4|>n = 0 … <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|>n<|arg_sep|>0 <|line_sep|><|L4|> …
+    <|line_sep|><|L5|>n<|arg_sep|>0 + 1<|equals|>1 … <|return_sep|><|L6|>2 …
 
-(without the blanks). Where CWM prints all locals in full (a call, the first line after a
-return), so does the compact form. Our choice: shown to users is CWM's text, always.
+(without the blanks). Our choice: shown to users is CWM's text, always.
 """
 
 import ast
 import io
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from itertools import zip_longest
+from typing import ClassVar, NamedTuple
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.flow import Flow, Step
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, compress, source_line
 from cwm_jax.tracing.trace import START_MARKER_PATTERN, UNCHANGED, Frame, Trace
-from cwm_jax.tracing.workings import PASSES, Workings, elements
+from cwm_jax.tracing.workings import EQUALS, PASSES, Workings, count_off, elements
 
 MAX_LINES = 64
 LINE_LABELS = tuple(f"<|L{number}|>" for number in range(1, MAX_LINES + 1))
 AGAIN = "<|again|>"  # the event of a line that begins another pass of its loop
-CONTROL_SYMBOLS = (*st.TRACE_TOKENS, AGAIN, *LINE_LABELS, *PASSES)
+CONTROL_SYMBOLS = (*st.TRACE_TOKENS, AGAIN, EQUALS, *LINE_LABELS, *PASSES)
 _NUMBER_OF = {label: number for number, label in enumerate(LINE_LABELS, start=1)}
 _EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()} | {AGAIN: "line"}
+_ENDS = frozenset((*_EVENT_OF, st.END_OF_TEXT))
 _IS_CONTROL = frozenset(CONTROL_SYMBOLS)
 NAME_END = st.ARG_SEP  # between a name and its value
 VALUE_END = st.FRAME_SEP  # between one local and the next
-WORKING = st.ARG_SEP  # after a line's label: what the line is about to compute
-_IN_WORKINGS = frozenset((WORKING, *PASSES))
 ALL_LOCALS = st.ACTION_SEP  # the locals that follow are all there are, in this order
 
 
@@ -78,24 +79,26 @@ class Compact:
         writes, scribe = _Writes(trace.context), _Scribe(trace.context)
         labels = dict(zip(_code_lines(trace.context), LINE_LABELS))
         pieces: list[str] = []
-        before: Frame | None = None
         state: dict[str, str] | None = None
-        for frame in trace.frames:
-            label = labels[frame.line]
+        for frame, after in zip_longest(trace.frames, trace.frames[1:]):
             if frame.locals is None:
-                pieces += [EVENT_TOKENS[frame.event], label, *_plain(frame.value)]
-                state = None
+                pieces += [EVENT_TOKENS[frame.event], labels[frame.line], *_plain(frame.value)]
                 scribe.leave(frame.event)
+                state = None
+                continue
+            if frame.event == "call" or state is None:
+                state = dict(frame.locals)
+                again, working = scribe.enter(frame, state)
+                pieces += [AGAIN if again else EVENT_TOKENS[frame.event], *_listed(state)]
             else:
-                if frame.event == "call":
-                    state = None
-                current = _full(frame, state)
-                again, working = scribe.enter(frame, current)
+                again, working = scribe.enter(frame, state)
                 pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
-                pieces += _locals(current, state, writes.between(before, frame) if state is not None else ())
-                pieces += [label, *working]
-                state = current
-            before = frame
+            pieces.append(labels[frame.line])
+            if after is not None and after.event == "line":
+                before, state = state, _full(after, state)
+                pieces += _changes(before, state, writes.between(frame, after), working)
+            else:
+                pieces += [*working.first, *working.steps]
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
 
     def event_indices(self, pieces: list[str]) -> list[int]:
@@ -128,7 +131,10 @@ def _step(step: Step, labels: dict[int, str]) -> tuple[str, ...]:
 
 
 def _code_lines(context: str) -> dict[int, str]:
-    """The physical lines that hold code, by number, without comments; docstrings of functions are no code."""
+    """The physical lines that a frame may show, by number, without indentation and comments.
+
+    Docstrings of functions do not run, and no event stops at `else:`.
+    """
     lines = context.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(context).readline):
         if token.type == tokenize.COMMENT:
@@ -140,24 +146,37 @@ def _code_lines(context: str) -> dict[int, str]:
             first, last = node.body[0].lineno, node.body[0].end_lineno
             if node.lineno < first and last < node.body[1].lineno:
                 lines[first - 1 : last] = [""] * (last + 1 - first)
-    return {number: line.rstrip() for number, line in enumerate(lines, start=1) if line.strip()}
+    codes = enumerate(map(str.strip, lines), start=1)
+    return {number: code for number, code in codes if code and code != "else:"}
 
 
-def _full(frame: Frame, state: dict[str, str] | None) -> dict[str, str]:
-    if state is None:
-        return dict(frame.locals)
+def _full(frame: Frame, state: dict[str, str]) -> dict[str, str]:
     return {name: state.get(name, value) if value == UNCHANGED else value for name, value in frame.locals}
 
 
-def _locals(current: dict[str, str], state: dict[str, str] | None, written: Iterable[str]) -> Iterator[str]:
-    """The locals of one frame: all of them where `state` is None, else those written or changed."""
-    listed = current
-    if state is not None:
-        listed = {name: value for name, value in current.items() if state.get(name) != value or name in written}
-        if list({**state, **listed}) != list(current):  # a local was deleted, or a new one is not the last
-            yield ALL_LOCALS
-            listed = current
-    for index, (name, value) in enumerate(listed.items()):
+def _changes(
+    before: dict[str, str], after: dict[str, str], written: Iterable[str], working: "_Working"
+) -> Iterator[str]:
+    """What a line does to the locals: those it writes, the first after its working; or all, where some vanish."""
+    listed = {name: value for name, value in after.items() if before.get(name) != value or name in written}
+    if list({**before, **listed}) != list(after):  # a local was deleted, or a new one is not the last
+        yield from [*working.first, *working.steps, ALL_LOCALS, *_listed(after)]
+        return
+    yield from working.first
+    if not listed:
+        yield from working.steps
+        return
+    (name, value), *others = listed.items()
+    yield from (name, NAME_END)
+    if working.steps and working.steps != [value]:
+        yield from (*working.steps, EQUALS)
+    yield from _plain(value)
+    for name, value in others:
+        yield from (VALUE_END, name, NAME_END, *_plain(value))
+
+
+def _listed(locals_: dict[str, str]) -> Iterator[str]:
+    for index, (name, value) in enumerate(locals_.items()):
         if index:
             yield VALUE_END
         yield from (name, NAME_END, *_plain(value))
@@ -190,18 +209,17 @@ class _Pieces:
             self._next += 1
         return "".join(self._pieces[start : self._next])
 
-    def skip_working(self) -> None:
-        """Skips what a line is about to compute."""
-        while self._next < len(self._pieces) and self._pieces[self._next] in _IN_WORKINGS:
+    def until(self, symbols: Container[str]) -> list[str]:
+        """The pieces before the next of `symbols`."""
+        start = self._next
+        while self._next < len(self._pieces) and self._pieces[self._next] not in symbols:
             self._next += 1
-            self.plain()
-
-    def at_control(self) -> bool:
-        return self._next == len(self._pieces) or self._pieces[self._next] in _IS_CONTROL
+        return self._pieces[start : self._next]
 
 
 def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Frame]:
     state: dict[str, str] | None = None
+    changes: list[str] = []
     while (token := pieces.control()) != st.END_OF_TEXT:
         if token not in _EVENT_OF:
             raise TraceSyntaxError(f"expected an event, found {token}")
@@ -213,29 +231,50 @@ def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Fram
             continue
         if event == "call":
             state = None
-        current, label = _read_locals(pieces, state)
-        number, source = _line(label, lines)
-        pieces.skip_working()
+        to_label = pieces.until(_NUMBER_OF)
+        if state is None:
+            current = _read_locals(to_label)
+        elif to_label:
+            raise TraceSyntaxError(f"expected the label of a line, found {to_label[0][:40]!r}")
+        else:
+            current = _apply(changes, state)
+        number, source = _line(pieces.control(), lines)
+        changes = pieces.until(_ENDS)
         yield Frame(event, source, locals=compress(current, state), line=number)
         state = current
 
 
-def _read_locals(pieces: _Pieces, state: dict[str, str] | None) -> tuple[dict[str, str], str]:
-    """The full locals after one frame's list, and the control symbol that ended the list."""
-    current = dict(state or {})
-    if pieces.at_control():
-        if (token := pieces.control()) != ALL_LOCALS:
-            return current, token
-        current = {}
-        if pieces.at_control():
-            return current, pieces.control()
-    while True:
-        name = pieces.plain()
-        if (token := pieces.control()) != NAME_END:
-            raise TraceSyntaxError(f"expected a value for local {name!r}, found {token}")
-        current[name] = pieces.plain()
-        if (token := pieces.control()) != VALUE_END:
-            return current, token
+def _read_locals(pieces: list[str]) -> dict[str, str]:
+    """The locals that a list spells, each with its last step as the value."""
+    found = {}
+    for entry in _split(pieces, VALUE_END) if pieces else ():
+        if NAME_END not in entry:
+            raise TraceSyntaxError(f"expected a local and its value, found {''.join(entry)[:40]!r}")
+        end = entry.index(NAME_END)
+        found[_last_text(entry[:end])] = _last_text(entry[end:])
+    return found
+
+
+def _apply(changes: list[str], state: dict[str, str]) -> dict[str, str]:
+    """The locals after a line that does `changes`."""
+    if ALL_LOCALS in changes:
+        return _read_locals(changes[changes.index(ALL_LOCALS) + 1 :])
+    return {**state, **_read_locals(changes)} if NAME_END in changes else state
+
+
+def _last_text(pieces: list[str]) -> str:
+    """The plain text after the last control symbol."""
+    start = max((index + 1 for index, piece in enumerate(pieces) if piece in _IS_CONTROL), default=0)
+    return "".join(pieces[start:])
+
+
+def _split(pieces: list[str], separator: str) -> Iterator[list[str]]:
+    start = 0
+    for index, piece in enumerate(pieces):
+        if piece == separator:
+            yield pieces[start:index]
+            start = index + 1
+    yield pieces[start:]
 
 
 def _line(label: str, lines: list[tuple[int, str]]) -> tuple[int, str]:
@@ -253,18 +292,18 @@ class _Scribe:
         self._flow, self._workings = Flow(context), Workings(context)
         self._calls: list[_Call] = []
 
-    def enter(self, frame: Frame, current: dict[str, str]) -> tuple[bool, list[str]]:
-        """Whether a call or line frame begins another pass, and its workings, when the locals are `current`."""
+    def enter(self, frame: Frame, current: dict[str, str]) -> tuple[bool, "_Working"]:
+        """Whether a call or line frame begins another pass, and its working, when the locals are `current`."""
         if frame.event == "call" or not self._calls:
             self._calls.append(_Call(frame.line))
         call = self._calls[-1]
         again = frame.event == "line" and self._flow.again(call.line, frame.line)
         call.line = frame.line
         if frame.event == "call":
-            return again, []
+            return again, _Working()
         if isinstance(loop := self._flow.loops.get(frame.line), ast.For):
-            return again, self._loop(call, loop, again, current)
-        return again, [piece for step in self._workings.of(frame.line, current) for piece in (WORKING, *_plain(step))]
+            return again, _Working(first=self._loop(call, loop, again, current))
+        return again, _Working(steps=self._workings.of(frame.line, current))
 
     def leave(self, event: str) -> None:
         if event == "return" and self._calls:
@@ -280,8 +319,14 @@ class _Scribe:
         if (found := elements(loop.iter, current)) is None:
             return []
         call.passes[line] = 0
-        spelled = [piece for number, text in zip(PASSES, found) for piece in (number, *_plain(text))]
-        return [*spelled, PASSES[len(found)], WORKING, PASSES[0]]
+        return [*count_off(found), EQUALS, PASSES[0]]
+
+
+class _Working(NamedTuple):
+    """What stands before the name of the first local that a line writes, and what before its value."""
+
+    first: Sequence[str] = ()
+    steps: Sequence[str] = ()
 
 
 @dataclass

@@ -37,9 +37,14 @@ class Flow:
     """
 
     def __init__(self, context: str):
-        self.steps: dict[int, tuple[Step, ...]] = {}
         self.loops: dict[int, ast.For | ast.AsyncFor | ast.While] = {}
+        self._ways: dict[int, list[Step]] = {}
         self._block(ast.parse(context).body, END, END, END)
+        # A statement that shares its line with the one before is reached within the line.
+        self.steps = {
+            line: tuple(dict.fromkeys(way for way in ways if way.line != line or way.again))
+            for line, ways in self._ways.items()
+        }
 
     def again(self, before: int, line: int) -> bool:
         """Whether going from line `before` to `line` of one call is another pass of the loop at `line`."""
@@ -48,6 +53,7 @@ class Flow:
 
     def _block(self, body: Sequence[ast.stmt], after: Step, on_break: Step, on_continue: Step) -> None:
         """Notes the ways within a block; `after` is where control goes at its end."""
+        body = _running(body)
         for index, node in enumerate(body):
             then = _first(body[index + 1 :], after)
             self._statement(node, then, on_break, on_continue)
@@ -75,7 +81,7 @@ class Flow:
                 ways = (_first(node.body, then),)
                 self._block(node.body, _first(node.orelse, end), on_break, on_continue)
                 for handler in node.handlers:
-                    self.steps.setdefault(handler.lineno, (_first(handler.body, end),))
+                    self._ways.setdefault(handler.lineno, []).append(_first(handler.body, end))
                     self._block(handler.body, end, on_break, on_continue)
                 self._block(node.orelse, end, on_break, on_continue)
                 self._block(node.finalbody, then, on_break, on_continue)
@@ -94,11 +100,17 @@ class Flow:
                 ways = (on_break,)
             case ast.Continue():
                 ways = (on_continue,)
-        self.steps.setdefault(node.lineno, ways)
+        self._ways.setdefault(node.lineno, []).extend(ways)
 
 
 def _first(body: Sequence[ast.stmt], otherwise: Step) -> Step:
+    body = _running(body)
     return Step(body[0].lineno) if body else otherwise
+
+
+def _running(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:
+    """The statements that do something when they are reached."""
+    return [node for node in body if not isinstance(node, (ast.Global, ast.Nonlocal))]
 
 
 def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Sequence[ast.stmt]:

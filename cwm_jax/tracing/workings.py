@@ -3,7 +3,8 @@
     if letter != c:       with letter = 'g', c = 'g'    →   'g' != 'g', then False
     if i % 3 == 0:        with i = 4                    →   4 % 3 == 0, then 1 == 0, then False
     total += n            with total = 7, n = 2         →   7 + 2
-    for c in word:        with word = 'ab'              →   <|0|>a<|1|>b<|2|>, then <|0|>; later <|1|>; at last <|2|>
+    if len(xs) < 2:       with xs = [7]                 →   <|0|>7<|1|>, then 1 < 2, then True
+    for c in word:        with word = 'ab'              →   <|0|>'a'<|1|>'b'<|2|>, then <|0|>; later <|1|>, <|2|>
 
 A tiny model that may write this down before it decides needs one simple look-up for each
 token; deciding at once needs the whole chain of them in a single token. Made from the text of
@@ -12,9 +13,10 @@ the source and of the locals alone; nothing is run. After scratchpads (arXiv 211
 
 import ast
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+EQUALS = "<|equals|>"  # between one step and the next
 PASSES = tuple(f"<|{number}|>" for number in range(32))  # the number of a pass of a loop, and of an element
 _LONGEST = 60  # characters; longer workings cost more than they help
 _OPERATORS = {
@@ -59,12 +61,16 @@ class Workings:
         if line not in self._shown:
             return []
         node, inside = self._shown[line]
-        steps = [self._filled(node, state), self._reduced(node, state)]
+        pieces = _counted(node, state)
+        steps = [] if pieces else [self._filled(node, state)]
+        steps.append(self._reduced(node, state))
         if inside or isinstance(node, ast.Compare):
             steps.append(self._outcome(node, state))
         source = self._source(node)
         steps = [step for step in steps if step and step != source and len(step) <= _LONGEST and "\n" not in step]
-        return [step for index, step in enumerate(steps) if step not in steps[:index]]
+        for step in dict.fromkeys(steps):
+            pieces += [EQUALS, step] if pieces and step not in ("True", "False") else [step]
+        return pieces
 
     def _source(self, node: ast.AST) -> str:
         return self._lines[node.lineno - 1][node.col_offset : node.end_col_offset]
@@ -108,6 +114,21 @@ class Workings:
             return ""
 
 
+def count_off(found: Sequence[str]) -> list[str]:
+    """Elements, each after its number, and how many there are."""
+    return [piece for numbered in zip(PASSES, found) for piece in numbered] + [PASSES[len(found)]]
+
+
+def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
+    """The elements of the first local whose `len` an expression takes, counted off."""
+    for child in ast.walk(node):
+        match child:
+            case ast.Call(func=ast.Name("len"), args=[ast.Name() as measured]):
+                found = elements(measured, state)
+                return [] if found is None else count_off(found)
+    return []
+
+
 def _is_scalar(value: str) -> bool:
     return value[:1] not in ("[", "{", "(", "<")
 
@@ -115,8 +136,8 @@ def _is_scalar(value: str) -> bool:
 def elements(iterable: ast.expr, state: dict[str, str]) -> list[str] | None:
     """What iterating over an expression yields, as text, when the locals are `state`.
 
-    The letters of a string stand without quotes, and what `enumerate` numbers without its numbers. None
-    where this takes more than literals, names, `range`, `enumerate` and views of dicts, or `PASSES` are too few.
+    What `enumerate` numbers stands without its numbers. None where this takes more than literals, names,
+    `range`, `enumerate` and views of dicts, or `PASSES` are too few.
     """
     try:
         found = list(_iterated(iterable, state))
@@ -133,8 +154,7 @@ def _iterated(node: ast.expr, state: dict[str, str]) -> Iterable[str]:
             return _iterated(numbered, state)
         case ast.Call(func=ast.Name("range"), args=bounds, keywords=[]):
             return map(repr, range(*(_value(bound, state) for bound in bounds))[: len(PASSES)])
-    value = _value(node, state)
-    return value if isinstance(value, str) else map(repr, value)
+    return map(repr, _value(node, state))
 
 
 def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:

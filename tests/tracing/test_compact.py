@@ -102,11 +102,11 @@ def test_comments_docstrings_and_blanks_are_left_out():
     pieces = FORM.context(wrap(code, "f"))
     assert [piece for piece in pieces if not piece.startswith("<|")] == [
         "def f():",
-        '    return "#1"',
+        'return "#1"',
         "def main():",
-        "    return f()",
+        "return f()",
     ]
-    assert pieces[pieces.index('    return "#1"') - 2] == "<|L2|>"
+    assert pieces[pieces.index('return "#1"') - 2 :][:2] == ["<|L2|>", "<|return_sep|>"]
 
 
 def test_the_marker_becomes_one_symbol():
