@@ -1,5 +1,6 @@
-"""Greedy decoding with a KV cache, a batch of prompts at a time."""
+"""Greedy decoding with a KV cache: prompts enter a batch of slots as others leave it."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from cwm_jax.model.transformer import Cache, Params, Transformer
 
-_ROUND = 64  # prompt and cache lengths are multiples of this, so that few programs are compiled
+_ROUND = 128  # prompt and cache lengths are multiples of this, so that few programs are compiled
 _CHUNK = 16  # tokens decoded between two looks at who has finished
 
 
@@ -19,67 +20,95 @@ class Generator:
       rebuild: makes the module of the weights.
       params: the weights.
       eos_id: ends a sequence; part of the result.
-      batch: prompts decoded at once; a smaller last batch is padded.
+      slots: prompts decoded at once.
+      admitted: prompts that enter together; so many slots are free before the next ones do.
     """
 
-    def __init__(self, rebuild: Callable[[Params], Transformer], params: Params, eos_id: int, batch: int = 32):
+    def __init__(
+        self,
+        rebuild: Callable[[Params], Transformer],
+        params: Params,
+        eos_id: int,
+        slots: int = 32,
+        admitted: int = 8,
+    ):
         self._params = params
         self._rebuild = rebuild
         self._eos_id = eos_id
-        self._batch = batch
-        self._prefill = jax.jit(self._prefill_step)
-        self._decode = jax.jit(self._decode_chunk, donate_argnums=3)
+        self._slots = slots
+        self._admitted = min(admitted, slots)
+        self._admit = jax.jit(self._admit_step, donate_argnums=(1, 2))
+        self._decode = jax.jit(self._decode_chunk, donate_argnums=(1, 2))
 
     def __call__(self, prompts: Sequence[Sequence[int]], limits: Sequence[int]) -> Iterator[list[int]]:
         """For each prompt, in order, the ids that follow it: up to `<|end_of_text|>` or `limits[i]` of them."""
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]) + limits[index])
-        results: dict[int, list[int]] = {}
-        for start in range(0, len(order), self._batch):
-            group = order[start : start + self._batch]
-            for index, ids in zip(group, self._run([prompts[i] for i in group], [limits[i] for i in group])):
-                results[index] = ids
-        for index in range(len(prompts)):
-            yield results.pop(index)
+        if not prompts:
+            return
+        B, longest = self._slots, max(map(len, prompts))
+        room = max(len(prompt) + limit for prompt, limit in zip(prompts, limits))
+        cache, last_B = self._rebuild(self._params).empty_cache(B, _round_up(room + _CHUNK)), jnp.zeros(B, jnp.int32)
+        waiting, finished = deque(range(len(prompts))), {}
+        owners: list[int | None] = [None] * B
+        answers: dict[int, list[int]] = {}
+        turn = 0
+        while turn < len(prompts):
+            free = [slot for slot, owner in enumerate(owners) if owner is None]
+            if waiting and len(free) >= min(self._admitted, len(waiting)):
+                entering = [(slot, waiting.popleft()) for slot, _ in zip(free[: self._admitted], list(waiting))]
+                tokens, lengths, slots = self._group([(slot, prompts[index]) for slot, index in entering], longest)
+                cache, last_B = self._admit(self._params, cache, last_B, tokens, lengths, slots)
+                first = np.asarray(last_B)
+                for slot, index in entering:
+                    owners[slot], answers[index] = index, [int(first[slot])]
+            else:
+                positions = [
+                    len(prompts[owner]) + len(answers[owner]) - 1 if owner is not None else 0 for owner in owners
+                ]
+                cache, last_B, chunk = self._decode(self._params, cache, last_B, np.asarray(positions, np.int32))
+                for owner, ids in zip(owners, np.asarray(chunk).tolist()):
+                    if owner is not None:
+                        answers[owner] += ids
+            for slot, owner in enumerate(owners):
+                if owner is not None and (answer := self._whole(answers[owner], limits[owner])) is not None:
+                    finished[owner], owners[slot] = answer, None
+            while turn in finished:
+                yield finished.pop(turn)
+                turn += 1
 
-    def _run(self, prompts: list[Sequence[int]], limits: list[int]) -> list[list[int]]:
-        B = self._batch
-        lengths = np.ones(B, np.int32)
-        lengths[: len(prompts)] = [len(prompt) for prompt in prompts]
-        most = np.zeros(B, np.int32)
-        most[: len(prompts)] = limits
-        S = _round_up(lengths.max())
-        tokens = np.zeros((B, S), np.int32)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = prompt
-        cache, last = self._prefill(
-            self._params, tokens, lengths, jnp.zeros(_round_up((lengths + most).max() + _CHUNK))
-        )
-        generated = [np.asarray(last)[:, None]]
-        count = 1
-        while True:
-            done = (np.concatenate(generated, axis=1) == self._eos_id).any(axis=1) | (count >= most)
-            if done.all():
-                break
-            cache, last, chunk = self._decode(self._params, last, lengths + count - 1, cache)
-            generated.append(np.asarray(chunk))
-            count += _CHUNK
-        ids = np.concatenate(generated, axis=1)
-        return [self._cut(ids[row, : limits[row]].tolist()) for row in range(len(prompts))]
+    def _group(self, entering: list[tuple[int, Sequence[int]]], longest: int) -> tuple[np.ndarray, ...]:
+        """Tokens, lengths and slots of the prompts that enter; unused places get a slot that does not exist."""
+        N = self._admitted
+        tokens_NS = np.zeros((N, _round_up(longest)), np.int32)
+        lengths_N, slots_N = np.ones(N, np.int32), np.full(N, self._slots, np.int32)
+        for row, (slot, prompt) in enumerate(entering):
+            tokens_NS[row, : len(prompt)] = prompt
+            lengths_N[row], slots_N[row] = len(prompt), slot
+        return tokens_NS, lengths_N, slots_N
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        return ids[: ids.index(self._eos_id) + 1] if self._eos_id in ids else ids
+    def _whole(self, ids: list[int], limit: int) -> list[int] | None:
+        """The answer, if `ids` hold it whole."""
+        if self._eos_id in ids[:limit]:
+            return ids[: ids.index(self._eos_id) + 1]
+        return ids[:limit] if len(ids) >= limit else None
 
-    def _prefill_step(self, params: Params, tokens_BS, lengths_B, room_T) -> tuple[Cache, jax.Array]:
-        """The cache after the prompts, `room`'s length long, and the first new token of each row."""
+    def _admit_step(self, params: Params, cache: Cache, last_B, tokens_NS, lengths_N, slots_N):
+        """The cache with N prompts in their slots, and the last tokens with the first new one of each."""
         model = self._rebuild(params)
-        B, S = tokens_BS.shape
-        positions_BS = jnp.broadcast_to(jnp.arange(S), (B, S))
-        logits_BSV, cache = model.decode(tokens_BS, positions_BS, model.empty_cache(B, room_T.shape[0]), lengths_B)
-        logits_BV = jnp.take_along_axis(logits_BSV, (lengths_B - 1)[:, None, None], axis=1)[:, 0]
-        return cache, jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        N, S = tokens_NS.shape
+        positions_NS = jnp.broadcast_to(jnp.arange(S), (N, S))
+        logits_NSV, entering = model.decode(tokens_NS, positions_NS, model.empty_cache(N, S), lengths_N)
+        logits_NV = jnp.take_along_axis(logits_NSV, (lengths_N - 1)[:, None, None], axis=1)[:, 0]
+        first_N = jnp.argmax(logits_NV, axis=-1).astype(jnp.int32)
 
-    def _decode_chunk(self, params: Params, last_B, positions_B, cache: Cache) -> tuple[Cache, jax.Array, jax.Array]:
-        """The next `_CHUNK` tokens of every row, [B, C]; rows that have finished go on and are cut later."""
+        def place(kept: jax.Array, new: jax.Array) -> jax.Array:
+            if kept.shape[1] > new.shape[1]:  # keys and values; the rest of the slot is not seen before it is written
+                return kept.at[slots_N, : new.shape[1]].set(new, mode="drop")
+            return kept.at[slots_N].set(new[:, : kept.shape[1]], mode="drop")
+
+        return jax.tree.map(place, cache, entering), last_B.at[slots_N].set(first_N, mode="drop")
+
+    def _decode_chunk(self, params: Params, cache: Cache, last_B, positions_B) -> tuple[Cache, jax.Array, jax.Array]:
+        """The next `_CHUNK` tokens of every slot, [B, C]; those that have finished go on and are cut later."""
         model = self._rebuild(params)
         T = cache.k_BTGK[0].shape[1]
 

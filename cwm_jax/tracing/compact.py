@@ -24,7 +24,7 @@ about a third of the tokens, and CWM's text follows from it exactly:
 import ast
 import io
 import tokenize
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import ClassVar, NamedTuple
@@ -168,8 +168,10 @@ def _changes(
         return
     (name, value), *others = listed.items()
     yield from (name, NAME_END)
-    if working.steps and working.steps != [value]:
-        yield from (*working.steps, EQUALS)
+    steps = working.steps[:-1] if working.steps[-1:] == [value] else working.steps
+    yield from steps
+    if steps and steps[-1] != EQUALS:
+        yield EQUALS
     yield from _plain(value)
     for name, value in others:
         yield from (VALUE_END, name, NAME_END, *_plain(value))
@@ -325,8 +327,8 @@ class _Scribe:
 class _Working(NamedTuple):
     """What stands before the name of the first local that a line writes, and what before its value."""
 
-    first: Sequence[str] = ()
-    steps: Sequence[str] = ()
+    first: list[str] = []
+    steps: list[str] = []
 
 
 @dataclass

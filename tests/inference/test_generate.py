@@ -40,8 +40,8 @@ PROMPTS = [
 
 def test_batched_equals_one_at_a_time_equals_no_cache(model):
     limits = [20, 9, 33, 1, 20]
-    batched = list(Generator(*model, EOS, batch=4)(PROMPTS, limits))
-    alone = [next(Generator(*model, EOS, batch=1)([prompt], [limit])) for prompt, limit in zip(PROMPTS, limits)]
+    batched = list(Generator(*model, EOS, slots=3, admitted=2)(PROMPTS, limits))
+    alone = [next(Generator(*model, EOS, slots=1)([prompt], [limit])) for prompt, limit in zip(PROMPTS, limits)]
     plain = [without_cache(model, prompt, limit) for prompt, limit in zip(PROMPTS, limits)]
     assert batched == alone == plain
     assert len({tuple(ids) for ids in batched}) > 1
@@ -50,5 +50,5 @@ def test_batched_equals_one_at_a_time_equals_no_cache(model):
 def test_it_stops_after_the_end_token(model):
     first = without_cache(model, PROMPTS[0], 20)
     end = first[7]
-    (stopped,) = Generator(*model, end, batch=2)([PROMPTS[0]], [20])
+    (stopped,) = Generator(*model, end, slots=2)([PROMPTS[0]], [20])
     assert stopped == first[: first.index(end) + 1]
