@@ -1,6 +1,8 @@
 """One place for what all tests share: 8 CPU devices, and paths."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -17,3 +19,44 @@ ROOT = Path(__file__).parent.parent
 def in_project_root(monkeypatch):
     """Experiments name files relative to the project."""
     monkeypatch.chdir(ROOT)
+
+
+# A run small enough to train in seconds.
+GIN = """
+CorpusConfig.strawberry = 60
+CorpusConfig.composed = 60
+CorpusConfig.shards = 2
+CorpusConfig.tests = 6
+DataConfig.buckets = (256, 512)
+StreamConfig.tokens_per_batch = 1024
+ModelConfig.layers = 1
+ModelConfig.d_model = 32
+ModelConfig.q_heads = 1
+ModelConfig.kv_heads = 1
+ModelConfig.head_dim = 32
+ModelConfig.d_ff = 32
+ModelConfig.conv = @ShortConv()
+ModelConfig.init = @ScaledInit()
+Experiment.optimizer = @Muon()
+MeshShape.replica = 2
+WarmupConstantDecay.warmup = 5
+Experiment.steps = 40
+Experiment.checkpoint_every = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def gin_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("experiment") / "small.gin"
+    path.write_text(GIN)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained_run(gin_file, tmp_path_factory):
+    """The folder that `train` wrote for `gin_file`, without a stop in between."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    command = [sys.executable, "-m", "cwm_jax", "train", f"--gin_file={gin_file}", "--out", str(out)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return out

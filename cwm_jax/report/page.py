@@ -61,17 +61,19 @@ class Page:
         scripts = "\n".join(text for name, text in assets.items() if name.endswith(".js"))
         entries = [block.contents for block in self._blocks if block.contents]
         contents = "".join(f'<a href="#{escape(anchor)}">{escape(text)}</a>' for anchor, text in entries)
-        return "\n".join([
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
-            f"<title>{escape(self.title)}</title><style>{styles}</style></head><body>",
-            f"<header><h1>{escape(self.title)}</h1>{f'<p>{_inline(self.lead)}</p>' if self.lead else ''}</header>",
-            f'<nav aria-label="Contents">{contents}</nav>' if len(entries) > 2 else "",
-            "<main>",
-            *(block.html for block in self._blocks),
-            f"</main><script>{scripts}</script></body></html>\n",
-        ])
+        return "\n".join(
+            [
+                '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+                f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+                '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
+                f"<title>{escape(self.title)}</title><style>{styles}</style></head><body>",
+                f"<header><h1>{escape(self.title)}</h1>{f'<p>{_inline(self.lead)}</p>' if self.lead else ''}</header>",
+                f'<nav aria-label="Contents">{contents}</nav>' if len(entries) > 2 else "",
+                "<main>",
+                *(block.html for block in self._blocks),
+                f"</main><script>{scripts}</script></body></html>\n",
+            ]
+        )
 
     def write(self, path: str | Path) -> Path:
         """Writes the page to `path`, whole or not at all; an older file there is replaced."""

@@ -107,6 +107,9 @@ def trace_page(
       predicted: what the model said, shown against the real run.
     """
     item = {"set": "", "name": "", "context": context, "actual": frames, "predicted": predicted}
-    lead = f"The run {verdict} after {len(frames):,} frames." if verdict in ("returned", "raised") else (
-        f"The run was cut short ({verdict}) after {len(frames):,} frames.")
+    lead = (
+        f"The run {verdict} after {len(frames):,} frames."
+        if verdict in ("returned", "raised")
+        else (f"The run was cut short ({verdict}) after {len(frames):,} frames.")
+    )
     return Page(title, f"{lead} {reason}").add(trace_browser([item])).html()

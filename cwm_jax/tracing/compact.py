@@ -27,7 +27,7 @@ import tokenize
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.flow import Flow, Step
@@ -324,11 +324,12 @@ class _Scribe:
         return [*count_off(found), EQUALS, PASSES[0]]
 
 
-class _Working(NamedTuple):
+@dataclass(frozen=True)
+class _Working:
     """What stands before the name of the first local that a line writes, and what before its value."""
 
-    first: list[str] = []
-    steps: list[str] = []
+    first: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -94,8 +94,8 @@ class Workings:
         match node:
             case ast.Compare(left=left, ops=[operation], comparators=[right]):
                 symbol = _COMPARISONS[type(operation)][0] if type(operation) in _COMPARISONS else ""
-            case ast.BinOp(left=left, op=operation, right=right) | ast.AugAssign(
-                target=left, op=operation, value=right
+            case (
+                ast.BinOp(left=left, op=operation, right=right) | ast.AugAssign(target=left, op=operation, value=right)
             ):
                 symbol = _OPERATORS[type(operation)][0] if type(operation) in _OPERATORS else ""
             case _:

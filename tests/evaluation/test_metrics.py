@@ -58,9 +58,7 @@ events_with_state = st.builds(Frame, st.sampled_from(["call", "line"]), sources,
 events_with_value = st.builds(Frame, st.sampled_from(["return", "exception"]), sources, value=values)
 frames = st.lists(events_with_state | events_with_value, max_size=8).map(tuple)
 any_traces = st.builds(Trace, st.just(""), frames, st.booleans())
-runs = st.builds(
-    lambda first, middle, last: trace(first, *middle, last), events_with_state, frames, events_with_value
-)
+runs = st.builds(lambda first, middle, last: trace(first, *middle, last), events_with_state, frames, events_with_value)
 
 
 @given(runs)

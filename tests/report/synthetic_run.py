@@ -6,7 +6,7 @@ import random
 import sys
 from pathlib import Path
 
-STRAWBERRY = '''def count_letters(word, letter):
+STRAWBERRY = """def count_letters(word, letter):
     count = 0
     for char in word:
         if char == letter:
@@ -17,7 +17,7 @@ STRAWBERRY = '''def count_letters(word, letter):
 def main():  # << START_OF_TRACE
     word = "strawberry"
     return count_letters(word, "r")
-'''
+"""
 WORDS = ["banana", "letter", "mississippi", "code", "trace", "loop", "xylophone", "a"]
 BODIES = {
     "count": "    n = 0\n    for c in s:\n        if c in 'aeiou':\n            n += 1\n    return n",

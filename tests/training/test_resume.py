@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,15 +40,7 @@ def leaves(tree):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.fixture(scope="module")
-def straight(gin_file, tmp_path_factory):
-    out = tmp_path_factory.mktemp("straight") / "run"
-    done = run(gin_file, out)
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-def test_kill_9_and_resume_give_the_same_bits(gin_file, straight, tmp_path):
+def test_kill_9_and_resume_give_the_same_bits(gin_file, trained_run, tmp_path):
     out = tmp_path / "killed"
     kills = 0
     for until in (11, 27):  # steps at which to kill, between two checkpoints
@@ -63,7 +54,9 @@ def test_kill_9_and_resume_give_the_same_bits(gin_file, straight, tmp_path):
     done = run(gin_file, out)
     assert done.returncode == 0, done.stderr
     assert kills >= 1
-    for one, other in zip(leaves(final_weights(gin_file, straight)), leaves(final_weights(gin_file, out)), strict=True):
+    for one, other in zip(
+        leaves(final_weights(gin_file, trained_run)), leaves(final_weights(gin_file, out)), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) > 40 and set(steps) == set(range(1, 41))  # some were done twice: it did resume
@@ -76,26 +69,26 @@ def _last_step(out):
         return 0
 
 
-def test_a_finished_run_holds_what_the_contract_says(straight):
-    names = {path.name for path in straight.iterdir()}
+def test_a_finished_run_holds_what_the_contract_says(trained_run):
+    names = {path.name for path in trained_run.iterdir()}
     assert names >= {"checkpoints", "config.gin", "config.json", "metrics.jsonl", "results.json", "report.html"}
-    assert list((straight / "tensorboard").glob("*tfevents*"))
-    results = json.loads((straight / "results.json").read_text())
+    assert list((trained_run / "tensorboard").glob("*tfevents*"))
+    results = json.loads((trained_run / "results.json").read_text())
     assert results["parameters"] > 10_000 and results["tokens"] == 40 * 1024
     assert {"record", "train", "total"} <= results["minutes"].keys()
-    losses = [json.loads(line)["loss"] for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    losses = [json.loads(line)["loss"] for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
 
 
-def test_running_again_changes_nothing(gin_file, straight):
-    before = (straight / "metrics.jsonl").read_text()
-    done = run(gin_file, straight)
+def test_running_again_changes_nothing(gin_file, trained_run):
+    before = (trained_run / "metrics.jsonl").read_text()
+    done = run(gin_file, trained_run)
     assert done.returncode == 0 and "finished" in done.stdout
-    assert (straight / "metrics.jsonl").read_text() == before
+    assert (trained_run / "metrics.jsonl").read_text() == before
 
 
-def test_another_configuration_in_the_same_folder_is_refused(gin_file, straight):
-    done = run(gin_file, straight, "--gin.Muon.peak_lr=0.5")
+def test_another_configuration_in_the_same_folder_is_refused(gin_file, trained_run):
+    done = run(gin_file, trained_run, "--gin.Muon.peak_lr=0.5")
     assert done.returncode == 2
     assert "optimizer.peak_lr: 0.02 there, 0.5 here" in done.stderr and "Traceback" not in done.stderr
 
