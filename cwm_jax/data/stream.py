@@ -68,9 +68,9 @@ class BucketedBatches:
         return max(1, self.config.tokens_per_batch // length // self.row_multiple) * self.row_multiple
 
     @property
-    def lengths(self) -> tuple[int, ...]:
-        """Row lengths that occur, each with its own compiled step."""
-        return tuple(self._counts)
+    def shapes(self) -> list[tuple[int, int]]:
+        """Rows and length of the global batches that occur; each needs its own compiled step."""
+        return [(self._sizes[length], length) for length in self._counts]
 
     @property
     def steps_per_epoch(self) -> int:

@@ -6,13 +6,13 @@ about a third of the tokens, and CWM's text follows from it exactly:
 
 - in the context, a label `<|Lk|>` stands before the k-th line of code, and `<|trace_context_start|>` in place of
   the start marker; indentation, blank lines, comments, docstrings and `else:`, which no frame needs, are left out;
-- after its label, a line of the context says where control goes next (see `flow.py`): the label of one line or,
-  after a condition, of two; `<|return_sep|>` where the function ends;
+- after its label, a line of the context says where control goes next (see `flow.py`): the functions that it
+  calls, then the label of one line or, after a condition, of two; `<|return_sep|>` where the function ends;
 - a frame names its line by that label instead of copying it; the event of a line that another pass of a loop
   comes back to is `<|again|>`;
 - the locals that a line writes follow its own label, with their values even where they come out equal, and not
-  the label of the next line; whoever is not listed is unchanged. Where CWM prints all locals in full (a call,
-  the first line after a return), they stand before the label;
+  the label of the next line; whoever is not listed is unchanged. Where the line called something, they stand before
+  the label of the next line, as do the arguments of a call before its own; CWM prints all locals in full there;
 - before a value, or where a line writes none, stands how it comes about (see `workings.py`), which a reader skips.
 
     <|L3|><|L4|>n = 0 … <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|>n<|arg_sep|>0 <|line_sep|><|L4|> …
@@ -64,10 +64,12 @@ class Compact:
         if len(lines) > MAX_LINES:
             raise ValueError(f"the context has {len(lines)} lines of code; the compact form labels at most {MAX_LINES}")
         pieces = [st.BEGIN_OF_TEXT]
-        physical, steps, labels = context.split("\n"), Flow(context).steps, dict(zip(lines, LINE_LABELS))
+        physical, flow, labels = context.split("\n"), Flow(context), dict(zip(lines, LINE_LABELS))
         for number, code in lines.items():
             pieces.append(labels[number])
-            for step in steps.get(number, ()):
+            for called in flow.calls.get(number, ()):
+                pieces += [st.CALL_SEP, labels[called]]
+            for step in flow.steps.get(number, ()):
                 pieces += _step(step, labels)
             pieces.append(code)
             if START_MARKER_PATTERN.search(physical[number - 1]):
@@ -79,24 +81,32 @@ class Compact:
         writes, scribe = _Writes(trace.context), _Scribe(trace.context)
         labels = dict(zip(_code_lines(trace.context), LINE_LABELS))
         pieces: list[str] = []
-        state: dict[str, str] | None = None
+        in_call = False  # whether the frame before this one is of the same call, and has written its changes
         for frame, after in zip_longest(trace.frames, trace.frames[1:]):
             if frame.locals is None:
                 pieces += [EVENT_TOKENS[frame.event], labels[frame.line], *_plain(frame.value)]
                 scribe.leave(frame.event)
-                state = None
+                in_call = False
                 continue
-            if frame.event == "call" or state is None:
+            if frame.event == "call" or not scribe.calls:
+                scribe.calls.append(_Call(frame.line))
+            call = scribe.calls[-1]
+            again = frame.event == "line" and scribe.again(frame.line)
+            pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
+            if frame.event == "call":
+                call.state = dict(frame.locals)
+                pieces += _listed(call.state)
+            elif not in_call:
                 state = dict(frame.locals)
-                again, working = scribe.enter(frame, state)
-                pieces += [AGAIN if again else EVENT_TOKENS[frame.event], *_listed(state)]
-            else:
-                again, working = scribe.enter(frame, state)
-                pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
+                pieces += _changes(call.state, state, writes.between(call.line, frame.line), _Working())
+                call.state = state
+            working = scribe.working(frame.line, again) if frame.event == "line" else _Working()
+            call.line = frame.line
             pieces.append(labels[frame.line])
-            if after is not None and after.event == "line":
-                before, state = state, _full(after, state)
-                pieces += _changes(before, state, writes.between(frame, after), working)
+            in_call = after is not None and after.event == "line"
+            if in_call:
+                before, call.state = call.state, _full(after, call.state)
+                pieces += _changes(before, call.state, writes.between(frame.line, after.line), working)
             else:
                 pieces += [*working.first, *working.steps]
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
@@ -220,7 +230,8 @@ class _Pieces:
 
 
 def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Frame]:
-    state: dict[str, str] | None = None
+    calls: list[dict[str, str]] = []  # the locals of each call that has not returned
+    shown: dict[str, str] | None = None  # the locals of the frame before; None where it has none
     changes: list[str] = []
     while (token := pieces.control()) != st.END_OF_TEXT:
         if token not in _EVENT_OF:
@@ -229,27 +240,27 @@ def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Fram
         if event in ("return", "exception"):
             number, source = _line(pieces.control(), lines)
             yield Frame(event, source, value=pieces.plain(), line=number)
-            state = None
+            if event == "return" and calls:
+                calls.pop()
+            shown, changes = None, []
             continue
-        if event == "call":
-            state = None
-        to_label = pieces.until(_NUMBER_OF)
-        if state is None:
-            current = _read_locals(to_label)
-        elif to_label:
-            raise TraceSyntaxError(f"expected the label of a line, found {to_label[0][:40]!r}")
-        else:
-            current = _apply(changes, state)
+        before_label = pieces.until(_NUMBER_OF)
+        if event == "call" or not calls:
+            calls.append({})
+            shown = None
+        if shown is not None and before_label:
+            raise TraceSyntaxError(f"expected the label of a line, found {before_label[0][:40]!r}")
+        calls[-1] = _apply(before_label or changes, calls[-1])
         number, source = _line(pieces.control(), lines)
         changes = pieces.until(_ENDS)
-        yield Frame(event, source, locals=compress(current, state), line=number)
-        state = current
+        yield Frame(event, source, locals=compress(calls[-1], shown), line=number)
+        shown = calls[-1]
 
 
 def _read_locals(pieces: list[str]) -> dict[str, str]:
     """The locals that a list spells, each with its last step as the value."""
     found = {}
-    for entry in _split(pieces, VALUE_END) if pieces else ():
+    for entry in _split(pieces, VALUE_END):
         if NAME_END not in entry:
             raise TraceSyntaxError(f"expected a local and its value, found {''.join(entry)[:40]!r}")
         end = entry.index(NAME_END)
@@ -260,7 +271,7 @@ def _read_locals(pieces: list[str]) -> dict[str, str]:
 def _apply(changes: list[str], state: dict[str, str]) -> dict[str, str]:
     """The locals after a line that does `changes`."""
     if ALL_LOCALS in changes:
-        return _read_locals(changes[changes.index(ALL_LOCALS) + 1 :])
+        state, changes = {}, changes[changes.index(ALL_LOCALS) + 1 :]
     return {**state, **_read_locals(changes)} if NAME_END in changes else state
 
 
@@ -288,37 +299,40 @@ def _line(label: str, lines: list[tuple[int, str]]) -> tuple[int, str]:
 
 
 class _Scribe:
-    """Follows the calls of a trace; says which lines begin another pass of a loop, and writes the workings."""
+    """Follows the calls of a trace; says which lines begin another pass of a loop, and writes the workings.
+
+    Attributes:
+      calls: the calls that have not returned.
+    """
 
     def __init__(self, context: str):
         self._flow, self._workings = Flow(context), Workings(context)
-        self._calls: list[_Call] = []
+        self.calls: list[_Call] = []
 
-    def enter(self, frame: Frame, current: dict[str, str]) -> tuple[bool, "_Working"]:
-        """Whether a call or line frame begins another pass, and its working, when the locals are `current`."""
-        if frame.event == "call" or not self._calls:
-            self._calls.append(_Call(frame.line))
-        call = self._calls[-1]
-        again = frame.event == "line" and self._flow.again(call.line, frame.line)
-        call.line = frame.line
-        if frame.event == "call":
-            return again, _Working()
-        if isinstance(loop := self._flow.loops.get(frame.line), ast.For):
-            return again, _Working(first=self._loop(call, loop, again, current))
-        return again, _Working(steps=self._workings.of(frame.line, current))
+    def again(self, line: int) -> bool:
+        """Whether going to `line` begins another pass of its loop."""
+        return self._flow.again(self.calls[-1].line, line)
+
+    def working(self, line: int, again: bool) -> "_Working":
+        """The working of `line`, where the innermost call is now."""
+        call = self.calls[-1]
+        if isinstance(loop := self._flow.loops.get(line), ast.For):
+            return _Working(first=self._loop(call, loop, again))
+        return _Working(steps=self._workings.of(line, call.state))
 
     def leave(self, event: str) -> None:
-        if event == "return" and self._calls:
-            self._calls.pop()
+        """Follows a return or an exception."""
+        if event == "return" and self.calls:
+            self.calls.pop()
 
-    def _loop(self, call: "_Call", loop: ast.For, again: bool, current: dict[str, str]) -> list[str]:
+    def _loop(self, call: "_Call", loop: ast.For, again: bool) -> list[str]:
         """What a `for` yields, where it starts; then the number of the pass, or of elements where there is no more."""
         line = loop.lineno
         if again:
             call.passes[line] = call.passes.get(line, len(PASSES)) + 1
             return list(PASSES[call.passes[line] : call.passes[line] + 1])
         call.passes.pop(line, None)
-        if (found := elements(loop.iter, current)) is None:
+        if (found := elements(loop.iter, call.state)) is None:
             return []
         call.passes[line] = 0
         return [*count_off(found), EQUALS, PASSES[0]]
@@ -334,9 +348,10 @@ class _Working:
 
 @dataclass
 class _Call:
-    """A call that has not returned: its last line, and the pass that each of its loops is in."""
+    """A call that has not returned: its last line, its locals, and the pass that each of its loops is in."""
 
     line: int
+    state: dict[str, str] = field(default_factory=dict)
     passes: dict[int, int] = field(default_factory=dict)
 
 
@@ -352,12 +367,12 @@ class _Writes:
             elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Expr, ast.NamedExpr)):
                 self._names.setdefault(node.lineno, set()).update(_stored(node))
 
-    def between(self, before: Frame, frame: Frame) -> set[str]:
-        """The locals to list in `frame`, whose scope was at `before` just now."""
-        if before.line in self._loops:
-            targets, first, last = self._loops[before.line]
-            return targets if first <= frame.line <= last else set()
-        return self._names.get(before.line, set())
+    def between(self, line: int, after: int) -> set[str]:
+        """The locals to list when a call goes from one line to another."""
+        if line in self._loops:
+            targets, first, last = self._loops[line]
+            return targets if first <= after <= last else set()
+        return self._names.get(line, set())
 
 
 def _stored(node: ast.AST) -> Iterator[str]:

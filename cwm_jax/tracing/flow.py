@@ -9,7 +9,7 @@ Exceptions, and `with` on its way out, take other ways than those given here.
 """
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -34,12 +34,16 @@ class Flow:
     Attributes:
       steps: for each line the ways from it: one, or for conditions and loops two, the one taken if true first.
       loops: for the head of each loop, its statement.
+      calls: for each line the lines of the functions of the context that it calls, in the order of the calls.
     """
 
     def __init__(self, context: str):
         self.loops: dict[int, ast.For | ast.AsyncFor | ast.While] = {}
+        self.calls: dict[int, list[int]] = {}
         self._ways: dict[int, list[Step]] = {}
-        self._block(ast.parse(context).body, END, END, END)
+        body = ast.parse(context).body
+        self._functions = {node.name: node.lineno for node in body if isinstance(node, ast.FunctionDef)}
+        self._block(body, END, END, END)
         # A statement that shares its line with the one before is reached within the line.
         self.steps = {
             line: tuple(dict.fromkeys(way for way in ways if way.line != line or way.again))
@@ -101,6 +105,18 @@ class Flow:
             case ast.Continue():
                 ways = (on_continue,)
         self._ways.setdefault(node.lineno, []).extend(ways)
+        for called in _calls(node):
+            if called in self._functions:
+                self.calls.setdefault(node.lineno, []).append(self._functions[called])
+
+
+def _calls(node: ast.AST) -> Iterator[str]:
+    """Names that a statement calls, arguments before the function that takes them; not those of its blocks."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.expr, ast.keyword)):
+            yield from _calls(child)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        yield node.func.id
 
 
 def _first(body: Sequence[ast.stmt], otherwise: Step) -> Step:

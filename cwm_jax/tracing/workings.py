@@ -47,8 +47,12 @@ class Workings:
     def __init__(self, context: str):
         self._lines = context.split("\n")
         self._shown: dict[int, tuple[ast.expr | ast.AugAssign, bool]] = {}
-        for node in ast.walk(ast.parse(context)):
+        tree = ast.parse(context)
+        functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        for node in ast.walk(tree):
             shown = _to_show(node)
+            if _hands_over(shown, functions):
+                continue  # the call that follows shows the arguments
             if shown is not None and node.lineno == shown.end_lineno and self._lines[node.lineno - 1].isascii():
                 # Where the value ends up inside a container, it is worked out before the container is copied.
                 inside = isinstance(node, ast.Expr) or (
@@ -131,6 +135,14 @@ def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
 
 def _is_scalar(value: str) -> bool:
     return value[:1] not in ("[", "{", "(", "<")
+
+
+def _hands_over(node: ast.AST | None, functions: set[str]) -> bool:
+    """Whether an expression is a call of one of `functions` with nothing to work out."""
+    match node:
+        case ast.Call(func=ast.Name(name), args=arguments, keywords=[]) if name in functions:
+            return all(isinstance(argument, (ast.Name, ast.Constant)) for argument in arguments)
+    return False
 
 
 def elements(iterable: ast.expr, state: dict[str, str]) -> list[str] | None:

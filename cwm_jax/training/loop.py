@@ -7,6 +7,8 @@ metrics of the step before (fetching them earlier would wait for the device).
 import json
 import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints, abstract
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import VOCABULARY, prepare
+from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.model.transformer import init_params, rebuilder
 from cwm_jax.report.progress import progress
@@ -69,13 +72,32 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
             if first:
                 state = checkpoints.restore(abstract(state), data)
             if first < experiment.steps:
-                _loop(experiment, out, state, data, step_fn, rows, checkpoints, first)
+                compiled = _compile(step_fn, abstract(state), batches.shapes, rows)
+                _loop(experiment, out, state, data, compiled, rows, checkpoints, first)
 
     return _results(out, manifest, size, experiment.steps)
 
 
-def _loop(experiment, out, state, data, step_fn, rows, checkpoints, first) -> None:
-    """Steps `first` to the last. `rows` is the sharding of a batch."""
+def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: NamedSharding) -> dict[int, Callable]:
+    """The step for every length of rows; compiled side by side, as the compiler uses one core."""
+
+    def compiled(shape: tuple[int, int]) -> Callable:
+        def array(dtype: str) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+
+        with jax.set_mesh(rows.mesh):
+            return step_fn.lower(state, Row(array("int32"), array("int32"), array("int32"), array("float32"))).compile()
+
+    steps: dict[int, Callable] = {}
+    with progress("compiling", len(shapes), unit="shapes") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (_, length), step in zip(shapes, pool.map(compiled, shapes)):
+            steps[length] = step
+            bar.update(len(steps))
+    return steps
+
+
+def _loop(experiment, out, state, data, steps, rows, checkpoints, first) -> None:
+    """Steps `first` to the last. `steps` holds the step for each length of rows, `rows` is the sharding of a batch."""
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
@@ -85,6 +107,7 @@ def _loop(experiment, out, state, data, step_fn, rows, checkpoints, first) -> No
         for step in range(first, experiment.steps):
             batch = next(data)
             tokens += batch.tokens.size
+            step_fn = steps[batch.tokens.shape[1]]
             state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
             checkpoints.save(step + 1, state, data, force=step + 1 == experiment.steps)
             if last is not None:

@@ -103,3 +103,8 @@ def test_ways_of_every_statement():
         15: (Step(16),),
         16: (END,),
     }
+
+
+def test_calls_are_those_of_functions_of_the_context_innermost_first():
+    flow = Flow("def g(x):\n    return x\ndef f(x):\n    if g(len(x)):\n        return f(g(x))\n    return x.g(x)\n")
+    assert flow.calls == {4: [1], 5: [1, 3]}
