@@ -11,8 +11,9 @@ about a third of the tokens, and CWM's text follows from it exactly:
 - a frame names its line by that label instead of copying it; the event of a line that another pass of a loop
   comes back to is `<|again|>`;
 - the locals that a line writes follow its own label, with their values even where they come out equal, and not
-  the label of the next line; whoever is not listed is unchanged. Where the line called something, they stand before
-  the label of the next line, as do the arguments of a call before its own; CWM prints all locals in full there;
+  the label of the next line; whoever is not listed is unchanged. Arguments stand before the label of their call;
+- after what a call returned or raised stands the label of the line that goes on, and what it writes; CWM prints all
+  locals in full there, so a reader keeps those of every call;
 - before a value, or where a line writes none, stands how it comes about (see `workings.py`), which a reader skips.
 
     <|L3|><|L4|>n = 0 … <|call_sep|>s<|arg_sep|>'abc'<|L2|> <|line_sep|><|L3|>n<|arg_sep|>0 <|line_sep|><|L4|> …
@@ -33,7 +34,7 @@ from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.flow import Flow, Step
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, compress, source_line
 from cwm_jax.tracing.trace import START_MARKER_PATTERN, UNCHANGED, Frame, Trace
-from cwm_jax.tracing.workings import EQUALS, PASSES, Workings, count_off, elements
+from cwm_jax.tracing.workings import EQUALS, PASSES, Workings
 
 MAX_LINES = 64
 LINE_LABELS = tuple(f"<|L{number}|>" for number in range(1, MAX_LINES + 1))
@@ -81,32 +82,30 @@ class Compact:
         writes, scribe = _Writes(trace.context), _Scribe(trace.context)
         labels = dict(zip(_code_lines(trace.context), LINE_LABELS))
         pieces: list[str] = []
-        in_call = False  # whether the frame before this one is of the same call, and has written its changes
         for frame, after in zip_longest(trace.frames, trace.frames[1:]):
+            working = _Working()
             if frame.locals is None:
                 pieces += [EVENT_TOKENS[frame.event], labels[frame.line], *_plain(frame.value)]
                 scribe.leave(frame.event)
-                in_call = False
-                continue
-            if frame.event == "call" or not scribe.calls:
-                scribe.calls.append(_Call(frame.line))
-            call = scribe.calls[-1]
-            again = frame.event == "line" and scribe.again(frame.line)
-            pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
-            if frame.event == "call":
-                call.state = dict(frame.locals)
-                pieces += _listed(call.state)
-            elif not in_call:
-                state = dict(frame.locals)
-                pieces += _changes(call.state, state, writes.between(call.line, frame.line), _Working())
-                call.state = state
-            working = scribe.working(frame.line, again) if frame.event == "line" else _Working()
-            call.line = frame.line
-            pieces.append(labels[frame.line])
-            in_call = after is not None and after.event == "line"
-            if in_call:
+                if not scribe.calls:
+                    continue
+                call = scribe.calls[-1]
+                pieces.append(labels[call.line])
+            else:
+                if frame.event == "call" or not scribe.calls:
+                    scribe.calls.append(_Call(frame.line, dict(frame.locals)))
+                call = scribe.calls[-1]
+                again = frame.event == "line" and scribe.again(frame.line)
+                pieces.append(AGAIN if again else EVENT_TOKENS[frame.event])
+                if frame.event == "call":
+                    pieces += _listed(call.state)
+                else:
+                    working = scribe.working(frame.line, again)
+                pieces.append(labels[frame.line])
+                call.line = frame.line
+            if after is not None and after.event == "line":
                 before, call.state = call.state, _full(after, call.state)
-                pieces += _changes(before, call.state, writes.between(frame.line, after.line), working)
+                pieces += _changes(before, call.state, writes.between(call.line, after.line), working)
             else:
                 pieces += [*working.first, *working.steps]
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
@@ -237,24 +236,26 @@ def _read_frames(pieces: _Pieces, lines: list[tuple[int, str]]) -> Iterator[Fram
         if token not in _EVENT_OF:
             raise TraceSyntaxError(f"expected an event, found {token}")
         event = _EVENT_OF[token]
-        if event in ("return", "exception"):
-            number, source = _line(pieces.control(), lines)
-            yield Frame(event, source, value=pieces.plain(), line=number)
-            if event == "return" and calls:
-                calls.pop()
-            shown, changes = None, []
-            continue
         before_label = pieces.until(_NUMBER_OF)
         if event == "call" or not calls:
             calls.append({})
             shown = None
-        if shown is not None and before_label:
+            changes = before_label
+        elif before_label:
             raise TraceSyntaxError(f"expected the label of a line, found {before_label[0][:40]!r}")
-        calls[-1] = _apply(before_label or changes, calls[-1])
         number, source = _line(pieces.control(), lines)
+        if event in ("call", "line"):
+            calls[-1] = _apply(changes, calls[-1])
+            yield Frame(event, source, locals=compress(calls[-1], shown), line=number)
+            shown = calls[-1]
+        else:
+            yield Frame(event, source, value=pieces.plain(), line=number)
+            shown = None
+            if event == "return":
+                calls.pop()
+            if calls:
+                _line(pieces.control(), lines)  # where the call that goes on was
         changes = pieces.until(_ENDS)
-        yield Frame(event, source, locals=compress(calls[-1], shown), line=number)
-        shown = calls[-1]
 
 
 def _read_locals(pieces: list[str]) -> dict[str, str]:
@@ -332,10 +333,10 @@ class _Scribe:
             call.passes[line] = call.passes.get(line, len(PASSES)) + 1
             return list(PASSES[call.passes[line] : call.passes[line] + 1])
         call.passes.pop(line, None)
-        if (found := elements(loop.iter, call.state)) is None:
+        if not (counted := self._workings.loop(loop.iter, call.state)):
             return []
         call.passes[line] = 0
-        return [*count_off(found), EQUALS, PASSES[0]]
+        return [*counted, EQUALS, PASSES[0]]
 
 
 @dataclass(frozen=True)

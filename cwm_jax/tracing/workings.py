@@ -46,35 +46,55 @@ class Workings:
 
     def __init__(self, context: str):
         self._lines = context.split("\n")
-        self._shown: dict[int, tuple[ast.expr | ast.AugAssign, bool]] = {}
+        self._shown: dict[int, ast.expr | ast.AugAssign] = {}
+        self._inside: dict[int, ast.Subscript | None] = {}  # lines whose value ends up inside a container
         tree = ast.parse(context)
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for node in ast.walk(tree):
             shown = _to_show(node)
-            if _hands_over(shown, functions):
+            if shown is None or node.lineno != shown.end_lineno or not self._lines[node.lineno - 1].isascii():
+                continue
+            if _hands_over(shown, functions) or node.lineno in self._shown:
                 continue  # the call that follows shows the arguments
-            if shown is not None and node.lineno == shown.end_lineno and self._lines[node.lineno - 1].isascii():
-                # Where the value ends up inside a container, it is worked out before the container is copied.
-                inside = isinstance(node, ast.Expr) or (
-                    isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)
-                )
-                self._shown.setdefault(node.lineno, (shown, inside))
+            self._shown[node.lineno] = shown
+            if isinstance(node, ast.Expr):
+                self._inside[node.lineno] = None
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+                self._inside[node.lineno] = node.targets[0]
 
     def of(self, line: int, state: dict[str, str]) -> list[str]:
         """The steps of line `line` (1-based) when the locals are `state` (full values); none for most lines."""
-        if line not in self._shown:
+        node = self._shown.get(line)
+        if node is None:
             return []
-        node, inside = self._shown[line]
         pieces = _counted(node, state)
-        steps = [] if pieces else [self._filled(node, state)]
+        steps: list[str] = []
+        if place := self._inside.get(line):
+            member = ast.Compare(place.slice, [ast.In()], [place.value])
+            if truth := self._outcome(member, state):
+                steps += [f"{self._filled(place.slice, state)} in {self._source(place.value)}", truth]
+        if isinstance(node, ast.Name) and line not in self._inside:
+            return [node.id]
+        if not pieces:
+            steps.append(self._filled(node, state))
         steps.append(self._reduced(node, state))
-        if inside or isinstance(node, ast.Compare):
+        if line in self._inside or isinstance(node, ast.Compare):  # before a container is copied
             steps.append(self._outcome(node, state))
         source = self._source(node)
         steps = [step for step in steps if step and step != source and len(step) <= _LONGEST and "\n" not in step]
         for step in dict.fromkeys(steps):
             pieces += [EQUALS, step] if pieces and step not in ("True", "False") else [step]
         return pieces
+
+    def loop(self, iterable: ast.expr, state: dict[str, str]) -> list[str]:
+        """What a `for` over an expression yields, counted off; a `range` with its bounds before that."""
+        if (found := elements(iterable, state)) is None:
+            return []
+        bounds = []
+        if isinstance(iterable, ast.Call) and iterable.lineno == iterable.end_lineno:
+            text = self._filled(iterable, state)
+            bounds = [text] if text.startswith("range(") and text.isascii() and text != self._source(iterable) else []
+        return [*bounds, *count_off(found)]
 
     def _source(self, node: ast.AST) -> str:
         return self._lines[node.lineno - 1][node.col_offset : node.end_col_offset]
@@ -178,8 +198,12 @@ def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:
         shown = node
     elif isinstance(node, (ast.Assign, ast.Return)):
         shown = node.value
+        if isinstance(shown, ast.Name) or (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript)):
+            return shown
     elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and len(node.value.args) == 1:
         shown = node.value.args[0]
+        if isinstance(shown, ast.Name):
+            return shown
     if shown is None or isinstance(shown, (ast.Name, ast.Constant, ast.List, ast.Dict, ast.Tuple)):
         return None
     return None if any(isinstance(child, _OPAQUE) for child in ast.walk(shown)) else shown

@@ -60,7 +60,7 @@ def trace_of(code, arguments=""):
 
 
 def test_written_values_are_spelled_even_where_equal():
-    trace = trace_of("def f():\n    x = 1\n    x = 1\n    return x")
+    trace = trace_of("def f():\n    x = 1\n    x = 1\n    return 0")
     pieces = FORM.frames(trace)
     assert pieces.count("x") == 2
     assert [dict(frame.locals)["x"] for frame in trace.frames if frame.locals and "x" in dict(frame.locals)] == [

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from cwm_jax.tracing.sources import values
-from cwm_jax.tracing.sources.program import Program
+from cwm_jax.tracing.sources.program import Program, double_quoted
 
 FAMILY = "composed"
 
@@ -43,7 +43,8 @@ def generate(rng: Random, inputs: int) -> Program:
     name = rng.choice(values.NAMES["function"])
     code = "\n".join([f"def {name}({', '.join(name for name, _ in parameters)}):", *("    " + line for line in lines)])
     arguments = {", ".join(_argument(rng, kind) for _, kind in parameters) for _ in range(inputs)}
-    return Program(FAMILY, code, name, tuple(sorted(arguments)))
+    quoted = double_quoted if rng.random() < 0.3 else str
+    return Program(FAMILY, quoted(code), name, tuple(quoted(one) for one in sorted(arguments)))
 
 
 def _parameter(scope: _Scope) -> tuple[str, str]:
@@ -55,8 +56,8 @@ def _parameter(scope: _Scope) -> tuple[str, str]:
 
 def _argument(rng: Random, kind: str) -> str:
     if kind == "ints":
-        return str(rng.randint(0, 12))
-    return repr(values.word(rng, 5)) if kind == "strs" else repr(values.int_list(rng, 5))
+        return str(rng.randint(0, 9))
+    return repr(values.word(rng, 5)) if kind == "strs" else repr(values.int_list(rng, 5, high=9))
 
 
 def _declare(scope: _Scope) -> str:
@@ -193,7 +194,7 @@ def _assign(scope: _Scope) -> str:
 def _int(scope: _Scope) -> str:
     """An integer expression of at most one operator."""
     rng = scope.rng
-    atoms = [str(rng.randint(0, 9)), *scope.ints, *scope.ints]
+    atoms = [str(rng.randint(0, 5)), *scope.ints, *scope.ints]
     left = rng.choice(atoms)
     choice = rng.random()
     if choice < 0.4:

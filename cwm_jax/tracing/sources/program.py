@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 from dataclasses import dataclass
 
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
@@ -31,6 +32,11 @@ class Program:
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.code)
+
+
+def double_quoted(text: str) -> str:
+    """Code with its strings in double quotes, as many people write them; those that hold a quote stay."""
+    return re.sub(r"""'([^'"\\\n]*)'""", r'"\1"', text)
 
 
 def fingerprint(code: str) -> str:

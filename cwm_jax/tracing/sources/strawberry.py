@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from cwm_jax.tracing.sources import values
-from cwm_jax.tracing.sources.program import Program
+from cwm_jax.tracing.sources.program import Program, double_quoted
 
 FAMILY = "strawberry"
 
@@ -46,7 +46,8 @@ def generate(rng: Random, inputs: int) -> Program:
         name, driver = _driver(draft, name)
         body, parameters = body + driver, [draft.letter]
     arguments = {", ".join(_argument(rng, draft, parameter) for parameter in parameters) for _ in range(inputs)}
-    return Program(FAMILY, "\n".join(helper + body), name, tuple(sorted(arguments)))
+    quoted = double_quoted if rng.random() < 0.3 else str
+    return Program(FAMILY, quoted("\n".join(helper + body)), name, tuple(quoted(one) for one in sorted(arguments)))
 
 
 def _driver(draft: _Draft, inner: str) -> tuple[str, list[str]]:
