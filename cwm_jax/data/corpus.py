@@ -62,10 +62,12 @@ class CorpusConfig:
 class Episode(NamedTuple):
     """One thing to learn: pieces (control symbols and plain text) of the context and of the frames.
 
-    `forced` holds the indices of frame pieces that are given, not predicted: the events that
+    `source` is the context as it was run; `forced` holds the indices of frame pieces that are given, not predicted:
+    the events that
     tell a step-over from a step-in.
     """
 
+    source: str
     context: list[str]
     frames: list[str]
     forced: list[int]
@@ -129,7 +131,7 @@ def _episode(form: Compact, context: list[str], trace: Trace) -> Episode:
         for index in range(1, len(trace.frames))
         if (trace.frames[index - 1].event, trace.frames[index].event) == ("call", "return")
     ]
-    return Episode(context, pieces, skipped)
+    return Episode(trace.context, context, pieces, skipped)
 
 
 def _unfit(config: CorpusConfig, trace: Trace) -> str:

@@ -32,26 +32,17 @@ def items_of(folder, name):
     return [json.loads(line) for line in (folder / "tests" / f"{name}.jsonl").read_text().splitlines()]
 
 
-def context_text(pieces):
-    """The source that a training context was made from, read off its pieces alone."""
-    text = ""
-    for piece in pieces:
-        if piece.startswith("<|L"):
-            text += "\n"
-        elif piece == "<|trace_context_start|>":
-            text += "  # << START_OF_TRACE"
-        elif not piece.startswith("<|"):
-            text += piece
-    return text
+def sources(folder):
+    """The source of every training episode, once it is known to be what the model reads."""
+    for shard in range(3):
+        for episode in read_shard(folder, shard).episodes:
+            assert episode.context == CONFIG.form.context(episode.source)
+            yield episode.source
 
 
 def test_no_test_program_is_in_the_training_set(prepared):
     folder, _ = prepared
-    training = {
-        fingerprint(context_text(episode.context))
-        for shard in range(3)
-        for episode in read_shard(folder, shard).episodes
-    }
+    training = {fingerprint(source) for source in sources(folder)}
     assert len(training) > 200
     for name in ("new_programs", "composed", "human_written", "strawberry"):
         tests = {fingerprint(item["context"]) for item in items_of(folder, name)}
@@ -60,7 +51,7 @@ def test_no_test_program_is_in_the_training_set(prepared):
 
 def test_new_inputs_are_known_programs_with_unseen_arguments(prepared):
     folder, _ = prepared
-    contexts = {context_text(e.context).strip() for shard in range(3) for e in read_shard(folder, shard).episodes}
+    contexts = {source.strip() for source in sources(folder)}
     programs = {fingerprint(context) for context in contexts}
     items = items_of(folder, "new_inputs")
     known = [item for item in items if fingerprint(item["context"]) in programs]
