@@ -12,8 +12,11 @@ from cwm_jax.inference.generate import Generator
 from cwm_jax.model.transformer import init_params, rebuilder
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Trace
+from cwm_jax.tracing.compact.symbols import plain
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.step import TrainState
+
+_LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
 
 
 class WorldModel:
@@ -50,25 +53,31 @@ class WorldModel:
         Args:
           contexts: sources with a marked entry.
           most_tokens: longest trace in tokens of the model.
+
+        Raises:
+          ValueError: a context is no program, or is far longer than what the model was trained on.
         """
         prompts = [self.vocabulary.encode_segments(self._form.context(context)) for context in contexts]
+        longest = _LONGEST_PROMPT * max(self.experiment.data.buckets)
+        if (found := max(map(len, prompts), default=0)) > longest:
+            raise ValueError(f"a program has {found:,} tokens; this model predicts those of at most {longest:,}")
         for context, ids in zip(contexts, self._generator(prompts, [most_tokens] * len(prompts))):
             yield self._form.trace(context, self._pieces(ids))
 
     def _pieces(self, ids: list[int]) -> Iterator[str]:
         """Ids as pieces: control symbols by name, the plain text between them whole."""
         controls = {self.vocabulary.token_id(symbol): symbol for symbol in self._form.control_symbols}
-        plain: list[int] = []
+        text: list[int] = []
         for token in ids:
             if token not in controls:
-                plain.append(token)
+                text.append(token)
                 continue
-            if plain:
-                yield self.vocabulary.decode(plain)
-                plain = []
+            if text:
+                yield from plain(self.vocabulary.decode(text))
+                text = []
             yield controls[token]
-        if plain:
-            yield self.vocabulary.decode(plain)
+        if text:
+            yield from plain(self.vocabulary.decode(text))
 
 
 def _load_params(run: Path, experiment: Experiment, vocab_size: int):

@@ -5,6 +5,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cwm_jax.tracing import Isolation, record, record_many
 from cwm_jax.tracing.compact import CONTROL_SYMBOLS, Compact
@@ -47,6 +49,12 @@ def test_generated_programs_and_their_step_overs_round_trip(family):
         "    class A:\n        'Doc.'\n        x = 1\n    return A.x",
         "    'one line'; x = 1\n    return x",
         "    xs = [1, 2]\n    for i, x in enumerate(xs): xs[i] = x\n    return xs",
+        "    def h(a,\n      b=abs(1)): 'd'; \\\n      return b\n    return h(0)",
+        '    s = """\n<|again|>\n"""\n    return s',
+        "    a, b = '', '|again|>'\n    if a<b:\n        return 1\n    return 0",
+        "    class A:\n        locals()['<|again|>'] = 2\n        y = 1\n    return A.y",
+        "    try:\n        n = 1\n        n += [][0]\n    except IndexError as e:\n        n = 2\n    return n",
+        "    xs = []\n    def g(n):\n        xs.append(n)\n        return n\n    y = g(1) + g(2)\n    return y",
     ],
 )
 def test_awkward_locals_round_trip(body):
@@ -93,8 +101,8 @@ def test_damaged_predictions_keep_the_frames_before(damage, reason):
 
 
 def test_context_too_long_is_refused():
-    with pytest.raises(ValueError, match="labels at most 64"):
-        FORM.context("x = 1\n" * 70)
+    with pytest.raises(ValueError, match="the model knows 64 labels"):
+        FORM.context(wrap("x = 1\n" * 70, "f"))
 
 
 def test_comments_docstrings_and_blanks_are_left_out():
@@ -135,3 +143,63 @@ def test_step_over_skips_whole_calls_and_keeps_what_raises():
     cut = step_over(trace, type("Half", (), {"random": lambda self: next(half)})())
     events = [frame.event for frame in cut.frames]
     assert events == ["call", "line", "call", "line", "call", "return", "line", "return", "return"]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+def test_line_ends_of_every_kind_round_trip(end):
+    code = "def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return total\n"
+    context = (code + "def main():  # << START_OF_TRACE\n    return f(3)\n").replace("\n", end)
+    trace = record(context, isolation=Isolation.LIMITS_ONLY)
+    assert trace.complete and FORM.trace(context, FORM.frames(trace)) == trace
+    assert "<|trace_context_start|>" in FORM.context(context)
+
+
+def test_a_byte_order_mark_is_no_code():
+    context = "\ufeff" + wrap("def f():\n    return 1", "f").lstrip()
+    assert FORM.context(context) == FORM.context(context[1:])
+
+
+@pytest.mark.parametrize(
+    "context, complaint",
+    [
+        ("def f(:\n  # << START_OF_TRACE", "does not parse"),
+        ("def main():  # << START_OF_TRACE\nreturn 1", "does not parse"),
+        ("x = (" * 300, "does not parse"),
+        ("x = '\0'\0", "does not parse"),
+        ("def main():\n    return 1\n", "start marker"),
+    ],
+)
+def test_what_is_no_program_is_explained(context, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        FORM.context(context)
+
+
+def test_a_long_expression_is_no_deep_recursion():
+    trace = trace_of("def f():\n    return " + " + ".join(["1"] * 900))
+    assert FORM.trace(trace.context, FORM.frames(trace)) == trace
+
+
+@given(st.data())
+def test_damage_of_any_kind_is_read_as_far_as_it_goes(data):
+    trace = _TRACE
+    pieces = FORM.frames(trace)
+    for _ in range(data.draw(st.integers(1, 5))):
+        place = data.draw(st.integers(0, len(pieces) - 1))
+        other = data.draw(st.integers(0, len(pieces) - 1))
+        damage = data.draw(st.sampled_from(("cut", "double", "swap", "symbol")))
+        if damage == "cut" and len(pieces) > 2:
+            del pieces[place]
+        elif damage == "double":
+            pieces.insert(other, pieces[place])
+        elif damage == "symbol":
+            pieces[place] = data.draw(st.sampled_from(CONTROL_SYMBOLS))
+        else:
+            pieces[place], pieces[other] = pieces[other], pieces[place]
+    read = FORM.trace(trace.context, pieces)
+    assert read.complete or read.verdict == "malformed"
+
+
+_TRACE = trace_of(
+    "def g(n):\n    return n * 2\ndef f(xs):\n    total = 0\n    for x in xs:\n        total += g(x)\n    return total",
+    "[1, 2]",
+)

@@ -8,12 +8,16 @@ from random import Random
 import pytest
 
 from cwm_jax.tracing import Isolation, record_many
-from cwm_jax.tracing.flow import END, Flow, Step
+from cwm_jax.tracing.compact.flow import END, Flow, Step
 from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.trace import Trace
 from cwm_jax.tracing.wrap import wrap
 
 DATA = Path(__file__).parent.parent / "data"
+
+
+def flow_of(code: str) -> Flow:
+    return Flow(ast.parse(code))
 
 
 def steps_taken(trace: Trace):
@@ -49,7 +53,7 @@ def takes_other_ways(context: str) -> bool:
 def test_generated_programs_go_no_other_way(family):
     contexts = [family.generate(Random(seed), 1).contexts()[0] for seed in range(150)]
     for trace in record_many(contexts, isolation=Isolation.LIMITS_ONLY):
-        flow = Flow(trace.context)
+        flow = flow_of(trace.context)
         for line, after in steps_taken(trace):
             assert Step(after, flow.again(line, after)) in flow.steps[line], f"{line} -> {after} in\n{trace.context}"
 
@@ -61,7 +65,7 @@ def test_real_functions_go_no_other_way_until_they_raise():
     for trace in record_many(contexts, isolation=Isolation.LIMITS_ONLY):
         if takes_other_ways(trace.context):
             continue
-        flow = Flow(trace.context)
+        flow = flow_of(trace.context)
         for line, after in steps_taken(trace):
             assert Step(after, flow.again(line, after)) in flow.steps[line], f"{line} -> {after} in\n{trace.context}"
             followed += 1
@@ -69,7 +73,7 @@ def test_real_functions_go_no_other_way_until_they_raise():
 
 
 def test_ways_of_every_statement():
-    flow = Flow(
+    flow = flow_of(
         "def f(xs):\n"
         "    'Doc.'\n"
         "    for x in xs:\n"
@@ -106,5 +110,29 @@ def test_ways_of_every_statement():
 
 
 def test_calls_are_those_of_functions_of_the_context_innermost_first():
-    flow = Flow("def g(x):\n    return x\ndef f(x):\n    if g(len(x)):\n        return f(g(x))\n    return x.g(x)\n")
+    flow = flow_of("def g(x):\n    return x\ndef f(x):\n    if g(len(x)):\n        return f(g(x))\n    return x.g(x)\n")
     assert flow.calls == {4: [1], 5: [1, 3]}
+
+
+def test_other_ways_out_go_through_finally_and_cases_follow_each_other():
+    flow = flow_of(
+        "@cache\n"
+        "def f(x):\n"
+        "    y: int\n"
+        "    def g(): return 1\n"
+        "    for x in x:\n"
+        "        try:\n"
+        "            break\n"
+        "        finally:\n"
+        "            x = 0\n"
+        "    match x:\n"
+        "        case 1:\n"
+        "            return f(1)\n"
+        "        case _:\n"
+        "            x = 2\n"
+    )
+    assert flow.steps[1] == (Step(4),) and 2 not in flow.steps and 3 not in flow.steps
+    assert set(flow.steps[4]) == {Step(5), END}  # the next statement, and what calling it does
+    assert flow.steps[7] == (Step(9),) and flow.steps[9] == (Step(5, again=True),)
+    assert flow.steps[10] == (Step(11),) and flow.steps[11] == (Step(12), Step(13))
+    assert flow.steps[13] == (Step(14), END) and flow.calls == {12: [1]}

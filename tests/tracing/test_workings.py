@@ -7,10 +7,11 @@ import pytest
 
 from cwm_jax.tracing import Isolation, record, record_many, resolve
 from cwm_jax.tracing.compact import Compact
-from cwm_jax.tracing.flow import Flow
+from cwm_jax.tracing.compact.source import Source
+from cwm_jax.tracing.compact.symbols import EQUALS, PASSES
+from cwm_jax.tracing.compact.workings import elements
 from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.trace import Trace
-from cwm_jax.tracing.workings import EQUALS, PASSES, Workings, elements
 from cwm_jax.tracing.wrap import wrap
 
 FORM = Compact()
@@ -34,7 +35,7 @@ def lines_in_a_row(trace: Trace):
 def test_a_condition_said_to_hold_is_taken(family):
     said = 0
     for trace in runs(family):
-        flow, workings = Flow(trace.context), Workings(trace.context)
+        flow, workings = Source(trace.context).flow, Source(trace.context).workings
         for line, state, then, _ in lines_in_a_row(trace):
             steps = workings.of(line, state)
             if steps and steps[-1] in ("True", "False") and len(flow.steps[line]) == 2:
@@ -47,7 +48,7 @@ def test_a_condition_said_to_hold_is_taken(family):
 def test_each_step_of_arithmetic_equals_the_value_assigned(family):
     checked = 0
     for trace in runs(family):
-        tree, workings = ast.parse(trace.context), Workings(trace.context)
+        tree, workings = ast.parse(trace.context), Source(trace.context).workings
         targets = {
             node.lineno: node.target.id
             for node in ast.walk(tree)
@@ -67,7 +68,7 @@ def test_each_step_of_arithmetic_equals_the_value_assigned(family):
 def test_a_loop_yields_its_elements_in_order(family):
     passes = 0
     for trace in runs(family):
-        flow = Flow(trace.context)
+        flow = Source(trace.context).flow
         coming: dict[int, list[str]] = {}
         for line, state, then, after in lines_in_a_row(trace):
             loop = flow.loops.get(line)

@@ -13,11 +13,13 @@ the source and of the locals alone; nothing is run. After scratchpads (arXiv 211
 
 import ast
 import operator
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 
-EQUALS = "<|equals|>"  # between one step and the next
-PASSES = tuple(f"<|{number}|>" for number in range(32))  # the number of a pass of a loop, and of an element
+from cwm_jax.tracing.compact.symbols import EQUALS, IS_CONTROL, PASSES, plain
+
 _LONGEST = 60  # characters; longer workings cost more than they help
 _OPERATORS = {
     ast.Add: ("+", operator.add),
@@ -44,11 +46,10 @@ _OPAQUE = (ast.JoinedStr, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, a
 class Workings:
     """The workings of every line of one context, loops excepted."""
 
-    def __init__(self, context: str):
-        self._lines = context.split("\n")
+    def __init__(self, tree: ast.Module, lines: list[str]):
+        self._lines = lines
         self._shown: dict[int, ast.expr | ast.AugAssign] = {}
         self._inside: dict[int, ast.Subscript | None] = {}  # lines whose value ends up inside a container
-        tree = ast.parse(context)
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for node in ast.walk(tree):
             shown = _to_show(node)
@@ -82,6 +83,7 @@ class Workings:
             steps.append(self._outcome(node, state))
         source = self._source(node)
         steps = [step for step in steps if step and step != source and len(step) <= _LONGEST and "\n" not in step]
+        steps = [step for step in steps if step not in IS_CONTROL]
         for step in dict.fromkeys(steps):
             pieces += [EQUALS, step] if pieces and step not in ("True", "False") else [step]
         return pieces
@@ -140,7 +142,7 @@ class Workings:
 
 def count_off(found: Sequence[str]) -> list[str]:
     """Elements, each after its number, and how many there are."""
-    return [piece for numbered in zip(PASSES, found) for piece in numbered] + [PASSES[len(found)]]
+    return [piece for number, text in zip(PASSES, found) for piece in (number, *plain(text))] + [PASSES[len(found)]]
 
 
 def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
@@ -172,7 +174,7 @@ def elements(iterable: ast.expr, state: dict[str, str]) -> list[str] | None:
     `range`, `enumerate` and views of dicts, or `PASSES` are too few.
     """
     try:
-        found = list(_iterated(iterable, state))
+        found = list(islice(_iterated(iterable, state), len(PASSES)))
     except _UNKNOWN:
         return None
     return found if len(found) < len(PASSES) else None
@@ -237,4 +239,6 @@ def _value(node: ast.expr, state: dict[str, str]) -> object:
 
 @lru_cache(maxsize=100_000)
 def _literal(text: str) -> object:
-    return ast.literal_eval(text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's opinions on the code of others
+        return ast.literal_eval(text)

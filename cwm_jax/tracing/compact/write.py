@@ -1,0 +1,129 @@
+"""Trace -> pieces: the writing half of the compact form."""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from cwm_jax.text import special_tokens as st
+from cwm_jax.tracing.compact.flow import Step
+from cwm_jax.tracing.compact.source import Source
+from cwm_jax.tracing.compact.symbols import AGAIN, ALL_LOCALS, EQUALS, NAME_END, PASSES, VALUE_END, plain
+from cwm_jax.tracing.language import EVENT_TOKENS
+from cwm_jax.tracing.trace import UNCHANGED, Frame
+
+
+def context_pieces(source: Source) -> Iterator[str]:
+    """The pieces of a context."""
+    yield st.BEGIN_OF_TEXT
+    for number, code in source.code.items():
+        yield source.labels[number]
+        for called in source.flow.calls.get(number, ()):
+            yield from (st.CALL_SEP, source.labels[called])
+        for step in source.flow.steps.get(number, ()):
+            yield from _step(step, source.labels)
+        yield from plain(code)
+        if number == source.start:
+            yield st.TRACE_CONTEXT_START
+    yield st.FRAME_SEP
+
+
+def _step(step: Step, labels: dict[int, str]) -> tuple[str, ...]:
+    """A way of control; nothing for a line without a label."""
+    if not step.line:
+        return (st.RETURN_SEP,)
+    label = (labels[step.line],) if step.line in labels else ()
+    return (AGAIN, *label) if step.again else label
+
+
+@dataclass
+class _Call:
+    """A call that has not returned: its last line, its locals, and the pass that each of its loops is in."""
+
+    line: int
+    state: dict[str, str]
+    passes: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Working:
+    """What stands before the name of the first local that a line writes, and what before its value."""
+
+    first: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+
+
+def frame_pieces(source: Source, frames: tuple[Frame, ...]) -> Iterator[str]:
+    """The pieces of frames; each needs its line number."""
+    calls: list[_Call] = []
+    for frame, after in zip_longest(frames, frames[1:]):
+        if frame.event == "call" or not calls:
+            calls.append(_Call(frame.line, dict(frame.locals or ())))
+        working = _Working()
+        if frame.locals is None:
+            yield from (EVENT_TOKENS[frame.event], source.labels[frame.line], *plain(frame.value))
+            if frame.event == "return":
+                calls.pop()
+            if not calls:
+                continue
+            call = calls[-1]
+            yield source.labels[call.line]
+        else:
+            call = calls[-1]
+            again = frame.event == "line" and source.flow.again(call.line, frame.line)
+            yield AGAIN if again else EVENT_TOKENS[frame.event]
+            if frame.event == "call":
+                yield from _listed(call.state)
+            else:
+                working = _working(source, call, frame.line, again)
+            yield source.labels[frame.line]
+            call.line = frame.line
+        if after is not None and after.event == "line":
+            before, call.state = call.state, _full(after, call.state)
+            yield from _changes(before, call.state, source.writes.between(call.line, after.line), working)
+        else:
+            yield from (*working.first, *working.steps)
+
+
+def _working(source: Source, call: _Call, line: int, again: bool) -> _Working:
+    loop = source.flow.loops.get(line)
+    if not isinstance(loop, ast.For):
+        return _Working(steps=source.workings.of(line, call.state))
+    if again:
+        call.passes[line] = call.passes.get(line, len(PASSES)) + 1
+        return _Working(first=list(PASSES[call.passes[line] : call.passes[line] + 1]))
+    call.passes.pop(line, None)
+    if not (counted := source.workings.loop(loop.iter, call.state)):
+        return _Working()
+    call.passes[line] = 0
+    return _Working(first=[*counted, EQUALS, PASSES[0]])
+
+
+def _full(frame: Frame, state: dict[str, str]) -> dict[str, str]:
+    return {name: state.get(name, value) if value == UNCHANGED else value for name, value in frame.locals}
+
+
+def _changes(before: dict[str, str], after: dict[str, str], written: Iterable[str], working: _Working) -> Iterator[str]:
+    """What a line does to the locals: those it writes, the first after its working; or all, where some vanish."""
+    listed = {name: value for name, value in after.items() if before.get(name) != value or name in written}
+    yield from working.first
+    if list({**before, **listed}) != list(after):  # a local was deleted, or a new one is not the last
+        yield from (*working.steps, ALL_LOCALS, *_listed(after))
+        return
+    if not listed:
+        yield from working.steps
+        return
+    value = next(iter(listed.values()))
+    steps = working.steps[:-1] if working.steps[-1:] == [value] else working.steps
+    yield from _listed(listed, (*steps, EQUALS) if steps and steps[-1] != EQUALS else steps)
+
+
+def _listed(locals_: dict[str, str], steps: Iterable[str] = ()) -> Iterator[str]:
+    """Names and values, `steps` before the first value."""
+    for index, (name, value) in enumerate(locals_.items()):
+        if index:
+            yield VALUE_END
+        yield from (*plain(name), NAME_END)
+        if not index:
+            yield from steps
+        yield from plain(value)
