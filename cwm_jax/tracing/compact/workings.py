@@ -2,7 +2,7 @@
 
     if letter != c:       with letter = 'g', c = 'g'    →   'g' != 'g', then False
     if i % 3 == 0:        with i = 4                    →   4 % 3 == 0, then 1 == 0, then False
-    total += n            with total = 7, n = 2         →   7 + 2
+    total += n            with total = 17, n = 5        →   17 + 5, then 12 (the last digits), then 22
     if len(xs) < 2:       with xs = [7]                 →   <|0|>7<|1|>, then 1 < 2, then True
     for c in word:        with word = 'ab'              →   <|0|>'a'<|1|>'b'<|2|>, then <|0|>; later <|1|>, <|2|>
 
@@ -79,6 +79,7 @@ class Workings:
         if not pieces:
             steps.append(self._filled(node, state))
         steps.append(self._reduced(node, state))
+        steps.append(_last_digits(node, state))
         if line in self._inside or isinstance(node, ast.Compare):  # before a container is copied
             steps.append(self._outcome(node, state))
         source = self._source(node)
@@ -140,16 +141,37 @@ class Workings:
             return ""
 
 
+def _last_digits(node: ast.AST, state: dict[str, str]) -> str:
+    """What the last digits of a sum or difference come to, where there are more: so the carry is known in time."""
+    match node:
+        case ast.BinOp(left=left, op=operation, right=right) | ast.AugAssign(target=left, op=operation, value=right):
+            pass
+        case _:
+            return ""
+    try:
+        one, other = _value(left, state), _value(right, state)
+    except _UNKNOWN:
+        return ""
+    if type(one) is not int or type(other) is not int or min(one, other) < 0 or max(one, other) < 10:
+        return ""
+    if isinstance(operation, ast.Add):
+        return repr(one % 10 + other % 10)
+    return repr(one % 10 - other % 10) if isinstance(operation, ast.Sub) and one >= other else ""
+
+
 def count_off(found: Sequence[str]) -> list[str]:
     """Elements, each after its number, and how many there are."""
     return [piece for number, text in zip(PASSES, found) for piece in (number, *plain(text))] + [PASSES[len(found)]]
 
 
 def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
-    """The elements of the first local whose `len` an expression takes, counted off."""
+    """The elements of the first local whose `len` or part an expression takes, counted off."""
     for child in ast.walk(node):
         match child:
-            case ast.Call(func=ast.Name("len"), args=[ast.Name() as measured]):
+            case (
+                ast.Call(func=ast.Name("len"), args=[ast.Name() as measured])
+                | ast.Subscript(value=ast.Name() as measured, slice=ast.Slice())
+            ):
                 found = elements(measured, state)
                 return [] if found is None else count_off(found)
     return []
