@@ -94,8 +94,11 @@ def compact(code, arguments=""):
     "body, shown",
     [
         ("n = len(xs) + 1", "n<|arg_sep|><|0|>7<|1|>8<|2|><|equals|>2 + 1<|equals|>3"),
-        ("xs.append(xs[0])", "xs<|arg_sep|>[7, 8, 7]"),
-        ("d = {}; d['a'] = 1", "d<|arg_sep|>{'a': 1}"),
+        ("xs.append(xs[0])", "xs<|arg_sep|>xs[0]<|equals|>[7, 8, 7]"),
+        ("d = {}; d['a'] = 1", "<|equals|>1<|equals|>{'a': 1}"),
+        ("ok = 8 in xs", "ok<|arg_sep|><|0|>7<|1|>8<|equals|>True"),
+        ('k = f"{k:02d}"', "k<|arg_sep|>f\"{5:02d}\"<|equals|>'05'"),
+        ('k = f"{xs}"', "k<|arg_sep|>[7, 8]<|equals|>'[7, 8]'"),
         ("k += 17", "k<|arg_sep|>5 + 17<|equals|>12<|equals|>22"),
         ("xs = xs[::-1]", "xs<|arg_sep|><|0|>7<|1|>8<|2|><|equals|>[8, 7]"),
         ("m = xs", "m<|arg_sep|>xs<|equals|>[7, 8]"),

@@ -4,11 +4,10 @@ from collections.abc import Container, Iterable, Iterator
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.compact.source import Source
-from cwm_jax.tracing.compact.symbols import ALL_LOCALS, EVENT_OF, IS_CONTROL, LINE_LABELS, NAME_END, VALUE_END
+from cwm_jax.tracing.compact.symbols import ALL_LOCALS, EVENT_OF, IS_CONTROL, NAME_END, VALUE_END
 from cwm_jax.tracing.language import TraceSyntaxError, compress
 from cwm_jax.tracing.trace import Frame
 
-_LABELS = frozenset(LINE_LABELS)
 _ENDS = frozenset((*EVENT_OF, st.END_OF_TEXT))
 
 
@@ -26,15 +25,19 @@ def read_frames(source: Source, pieces: Iterable[str]) -> Iterator[Frame]:
         if token not in EVENT_OF:
             raise TraceSyntaxError(f"expected an event, found {token}")
         event = EVENT_OF[token]
-        before_label = reader.until(_LABELS)
-        if event == "call" or not calls:
-            calls.append({})
-            shown, changes = None, before_label
-        elif before_label:
-            raise TraceSyntaxError(f"expected the label of a line, found {before_label[0][:40]!r}")
         number = reader.line()
         text = source.shown[number - 1]
-        if event in ("call", "line"):
+        if event == "call" or not calls:
+            calls.append({})
+            shown = None
+        if event == "call":
+            arguments = reader.until(_ENDS)
+            end = arguments.index(ALL_LOCALS) if ALL_LOCALS in arguments else len(arguments)
+            arguments, changes = arguments[:end], arguments[end:]
+            calls[-1] = shown = _apply(arguments, {})
+            yield Frame(event, text, locals=tuple(shown.items()), line=number)
+            continue
+        if event == "line":
             calls[-1] = _apply(changes, calls[-1])
             yield Frame(event, text, locals=compress(calls[-1], shown), line=number)
             shown = calls[-1]

@@ -13,6 +13,7 @@ the source and of the locals alone; nothing is run. After scratchpads (arXiv 211
 
 import ast
 import operator
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -40,7 +41,8 @@ _COMPARISONS = {
     ast.NotIn: ("not in", lambda left, right: left not in right),
 }
 _UNKNOWN = (SyntaxError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-_OPAQUE = (ast.JoinedStr, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr)
+_BARE_FIELD = re.compile(r"(?<!\{)\{(\w+)(?=[:}])")  # a name in the braces of an f-string
+_OPAQUE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.NamedExpr)
 
 
 class Workings:
@@ -68,25 +70,28 @@ class Workings:
         node = self._shown.get(line)
         if node is None:
             return []
-        pieces = _counted(node, state)
-        steps: list[str] = []
-        if place := self._inside.get(line):
-            member = ast.Compare(place.slice, [ast.In()], [place.value])
-            if truth := self._outcome(member, state):
-                steps += [f"{self._filled(place.slice, state)} in {self._source(place.value)}", truth]
         if isinstance(node, ast.Name) and line not in self._inside:
             return [node.id]
-        if not pieces:
-            steps.append(self._filled(node, state))
-        steps.append(self._reduced(node, state))
-        steps.append(_last_digits(node, state))
-        if line in self._inside or isinstance(node, ast.Compare):  # before a container is copied
-            steps.append(self._outcome(node, state))
-        source = self._source(node)
-        steps = [step for step in steps if step and step != source and len(step) <= _LONGEST and "\n" not in step]
-        steps = [step for step in steps if step not in IS_CONTROL]
-        for step in dict.fromkeys(steps):
-            pieces += [EQUALS, step] if pieces and step not in ("True", "False") else [step]
+        steps: list[list[str]] = []
+        if place := self._inside.get(line):
+            member = ast.Compare(place.slice, [ast.In()], [place.value])
+            steps += [[f"{self._filled(place.slice, state)} in {self._source(place.value)}"], _sought(member, state)]
+        counted = _counted(node, state)
+        steps += [counted] if counted else [[self._filled(node, state)]]
+        if isinstance(node, ast.JoinedStr):
+            steps.append([_shown_whole(node, state)])
+        sought = _sought(node, state)
+        steps += [sought] if sought else [[self._reduced(node, state)], [_last_digits(node, state)]]
+        if line in self._inside or (isinstance(node, ast.Compare) and not sought):
+            steps.append([self._outcome(node, state)])  # before a container is copied
+        source = "" if line in self._inside else self._source(node)
+        shown: list[list[str]] = []
+        for step in steps:
+            if any(step) and step != [source] and step not in shown and all(map(_is_short, step)):
+                shown.append(step)
+        pieces: list[str] = []
+        for step in shown:
+            pieces += [EQUALS, *step] if pieces and step[0] not in ("True", "False") else step
         return pieces
 
     def loop(self, iterable: ast.expr, state: dict[str, str]) -> list[str]:
@@ -110,6 +115,8 @@ class Workings:
             return f"{self._filled(node.target, state)} {_OPERATORS[type(node.op)][0]} {right}"
         line, start = self._lines[node.lineno - 1], node.col_offset
         text = line[start : node.end_col_offset]
+        if _formats(node):  # places within f-strings are not reliable on 3.11
+            return _BARE_FIELD.sub(lambda field: _field(field, state), text)
         names = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in state]
         for name in sorted(names, key=lambda name: -name.col_offset):
             if _is_scalar(state[name.id]):
@@ -177,8 +184,46 @@ def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
     return []
 
 
+def _shown_whole(node: ast.JoinedStr, state: dict[str, str]) -> str:
+    """The container that an f-string shows: its quotes decide those of the result."""
+    fields = [value.value for value in node.values if isinstance(value, ast.FormattedValue)]
+    values = [state.get(field.id, "") for field in fields if isinstance(field, ast.Name)]
+    containers = [value for value in values if not _is_scalar(value)]
+    return containers[0] if len(containers) == 1 else ""
+
+
+def _formats(node: ast.AST) -> bool:
+    return any(isinstance(child, ast.JoinedStr) for child in ast.walk(node))
+
+
+def _field(field: re.Match, state: dict[str, str]) -> str:
+    value = state.get(field[1], "")
+    return "{" + (value if value and _is_scalar(value) else field[1])
+
+
 def _is_scalar(value: str) -> bool:
     return value[:1] not in ("[", "{", "(", "<")
+
+
+def _is_short(piece: str) -> bool:
+    """Whether a piece of a step may be shown: it is no mistakable symbol, and costs less than it helps."""
+    return len(piece) <= _LONGEST and "\n" not in piece and (piece not in IS_CONTROL or piece in PASSES)
+
+
+def _sought(node: ast.AST, state: dict[str, str]) -> list[str]:
+    """The elements that `in` looks at, counted off up to the one it finds, and whether it does."""
+    match node:
+        case ast.Compare(left=left, ops=[ast.In() | ast.NotIn() as operation], comparators=[container]):
+            try:
+                value, found = repr(_value(left, state)), elements(container, state)
+            except _UNKNOWN:
+                return []
+            if found is None or (value[:1] in "'\"" and len(value) != 3):
+                return []  # a string of several letters is no element of a string
+            there = value in found
+            looked_at = found[: found.index(value) + 1] if there else found
+            return [*count_off(looked_at)[: -1 if there else None], str(there == isinstance(operation, ast.In))]
+    return []
 
 
 def _hands_over(node: ast.AST | None, functions: set[str]) -> bool:
@@ -228,7 +273,9 @@ def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:
         shown = node.value.args[0]
         if isinstance(shown, ast.Name):
             return shown
-    if shown is None or isinstance(shown, (ast.Name, ast.Constant, ast.List, ast.Dict, ast.Tuple)):
+    if shown is None or isinstance(shown, (ast.Name, ast.Constant)):
+        return None
+    if isinstance(shown, (ast.List, ast.Dict, ast.Tuple)) and not _formats(shown):
         return None
     return None if any(isinstance(child, _OPAQUE) for child in ast.walk(shown)) else shown
 
@@ -251,6 +298,8 @@ def _value(node: ast.expr, state: dict[str, str]) -> object:
     match node:
         case ast.Call(func=ast.Name(name), args=arguments, keywords=[]):
             return _FUNCTIONS[name](*(_value(argument, state) for argument in arguments))
+        case ast.Call(func=ast.Attribute(value=text, attr="upper"), args=[], keywords=[]):
+            return _value(text, state).upper()
         case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[key, default], keywords=[]):
             found = _value(table, state)
             if not isinstance(found, dict):

@@ -71,13 +71,15 @@ def frame_pieces(source: Source, frames: tuple[Frame, ...]) -> Iterator[str]:
         else:
             call = calls[-1]
             again = frame.event == "line" and source.flow.again(call.line, frame.line)
-            yield AGAIN if again else EVENT_TOKENS[frame.event]
+            yield from (AGAIN if again else EVENT_TOKENS[frame.event], source.labels[frame.line])
+            call.line = frame.line
             if frame.event == "call":
                 yield from _listed(call.state)
-            else:
-                working = _working(source, call, frame.line, again)
-            yield source.labels[frame.line]
-            call.line = frame.line
+                if after is not None and after.event == "line" and list(after.locals) != _unchanged(call.state):
+                    call.state = _full(after, call.state)
+                    yield from (ALL_LOCALS, *_listed(call.state))
+                continue
+            working = _working(source, call, frame.line, again)
         if after is not None and after.event == "line":
             before, call.state = call.state, _full(after, call.state)
             yield from _changes(before, call.state, source.writes.between(call.line, after.line), working)
@@ -97,6 +99,10 @@ def _working(source: Source, call: _Call, line: int, again: bool) -> _Working:
         return _Working()
     call.passes[line] = 0
     return _Working(first=[*counted, EQUALS, PASSES[0]])
+
+
+def _unchanged(state: dict[str, str]) -> list[tuple[str, str]]:
+    return [(name, UNCHANGED) for name in state]
 
 
 def _full(frame: Frame, state: dict[str, str]) -> dict[str, str]:
