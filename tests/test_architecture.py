@@ -11,6 +11,7 @@ from cwm_jax.training.experiment import Experiment
 PACKAGE = Path(__file__).parent.parent / "cwm_jax"
 # Earlier ones know nothing of later ones.
 ORDER = [
+    "files",
     "components",
     "config",
     "report",

@@ -5,7 +5,6 @@ Splits are by program: no test program's normalised syntax tree occurs in the tr
 
 import gzip
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from random import Random
 from types import ModuleType
 from typing import NamedTuple
 
+from cwm_jax.files import write_whole
 from cwm_jax.tracing import Isolation, Limits, Trace, record_many, render
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.episodes import step_over
@@ -116,11 +116,8 @@ def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, 
         result.episodes.append(_episode(form, context, trace))
         if rng.random() < config.step_over:
             result.episodes.append(_episode(form, context, step_over(trace, rng)))
-    path = shard_path(folder, shard)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(gzip.compress(json.dumps(vars(result)).encode(), compresslevel=1, mtime=0))
-    os.replace(partial, path)
+    packed = gzip.compress(json.dumps(vars(result)).encode(), compresslevel=1, mtime=0)
+    write_whole(shard_path(folder, shard), packed)
 
 
 def _episode(form: Compact, context: list[str], trace: Trace) -> Episode:
@@ -206,7 +203,6 @@ def write_tests(config: CorpusConfig, folder: Path) -> dict[str, int]:
     counts = {}
     for name, named in test_contexts(config).items():
         path = Path(folder) / "tests" / f"{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
         limits = Limits(max_frames=max(1000, config.max_frames))
         by_hand = name in ("human_written", "strawberry")
         items = []
@@ -215,8 +211,6 @@ def write_tests(config: CorpusConfig, folder: Path) -> dict[str, int]:
                 raise ValueError(f"test program {label} does not run to its end: {trace.verdict} {trace.reason}")
             if by_hand or (not _unfit(config, trace) and len(items) < config.tests):
                 items.append({"name": label, "context": context, "text": render(trace)})
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(item) + "\n" for item in items))
-        os.replace(partial, path)
+        write_whole(path, "".join(json.dumps(item) + "\n" for item in items))
         counts[name] = len(items)
     return counts

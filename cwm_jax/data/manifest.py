@@ -1,9 +1,10 @@
 """What lies in a folder that `prepare` made: counts, hashes and how to read it."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from cwm_jax.files import write_json
 
 NAME = "manifest.json"
 
@@ -37,9 +38,7 @@ class Manifest:
     python: str
 
     def write(self, folder: Path) -> None:
-        partial = folder / (NAME + ".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(partial, folder / NAME)
+        write_json(folder / NAME, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

@@ -6,10 +6,11 @@ Blocks escape every text they are given; `raw` alone takes markup as it is.
 """
 
 import html
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from cwm_jax.files import write_whole
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -77,16 +78,8 @@ class Page:
 
     def write(self, path: str | Path) -> Path:
         """Writes the page to `path`, whole or not at all; an older file there is replaced."""
-        path = Path(path)
-        text = self.html()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        write_whole(path, self.html())
+        return Path(path)
 
 
 def heading(text: str, level: int = 2) -> Block:

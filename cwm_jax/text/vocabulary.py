@@ -17,6 +17,7 @@ from typing import Protocol
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from cwm_jax.files import write_whole
 from cwm_jax.text.pre_split import PRE_SPLIT, cut
 from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, PAD
 
@@ -105,11 +106,7 @@ class SentencePieceVocabulary:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the `.model` file; whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_bytes(self.model)
-        part.replace(path)
+        write_whole(path, self.model)
 
     def __reduce__(self):
         return type(self), (self.model,)

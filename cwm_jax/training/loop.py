@@ -21,6 +21,7 @@ from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
+from cwm_jax.files import write_json
 from cwm_jax.model.transformer import init_params, rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
@@ -167,10 +168,3 @@ def _results(out: Path, manifest: Manifest, parameters: int, steps: int) -> dict
     write_json(path, results)
     run_report(out)
     return results
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
