@@ -21,7 +21,7 @@ class Manifest:
       programs: training programs by family.
       tests: items in each test set.
       dropped: programs left out, by reason.
-      seconds: time that recording took.
+      seconds: time that recording, tokenising and packing took.
       python: the interpreter that ran the programs.
     """
 

@@ -76,8 +76,7 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
     _record_shards(config, folder)
-    seconds = time.monotonic() - started
-    return _tokenise(config, folder, settings, tests, seconds)
+    return _tokenise(config, folder, settings, tests, started)
 
 
 def _settings(config: DataConfig) -> str:
@@ -108,7 +107,7 @@ def _record_shards(config: DataConfig, folder: Path) -> None:
             raise
 
 
-def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], seconds: float) -> Manifest:
+def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], started: float) -> Manifest:
     shards = [corpus.read_shard(folder, shard) for shard in range(config.corpus.shards)]
     episodes = [episode for shard in shards for episode in shard.episodes]
     sample = episodes[:: max(1, len(episodes) // 4000)]
@@ -147,7 +146,7 @@ def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, 
         programs=dict(families),
         tests=tests,
         dropped=dict(dropped),
-        seconds=round(seconds, 1),
+        seconds=round(time.monotonic() - started, 1),
         python=shards[0].python,
     )
     manifest.write(folder)

@@ -52,6 +52,7 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
     manifest = prepare(experiment.data, out / "data")
     vocabulary = SentencePieceVocabulary.load(out / "data" / VOCABULARY)
 
+    started = time.monotonic()
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh):
         rules = experiment.rules
@@ -74,7 +75,7 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
                 state = checkpoints.restore(abstract(state), data)
             if first < experiment.steps:
                 compiled = _compile(step_fn, abstract(state), batches.shapes, rows)
-                _loop(experiment, out, state, data, compiled, rows, checkpoints, first)
+                _loop(experiment, out, state, data, compiled, rows, checkpoints, first, started)
 
     return _results(out, manifest, size, experiment.steps)
 
@@ -91,19 +92,26 @@ def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: Na
 
     steps: dict[int, Callable] = {}
     with progress("compiling", len(shapes), unit="shapes") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (_, length), step in zip(shapes, pool.map(compiled, shapes)):
-            steps[length] = step
-            bar.update(len(steps))
+        try:
+            for (_, length), step in zip(shapes, pool.map(compiled, shapes)):
+                steps[length] = step
+                bar.update(len(steps))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return steps
 
 
-def _loop(experiment, out, state, data, steps, rows, checkpoints, first) -> None:
-    """Steps `first` to the last. `steps` holds the step for each length of rows, `rows` is the sharding of a batch."""
+def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started) -> None:
+    """Steps `first` to the last, on the clock since `started`.
+
+    `steps` holds the step for each length of rows, `rows` is the sharding of a batch.
+    """
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
     writer = MetricsWriter(out)
-    started, last = time.monotonic(), None
+    last = None
     with progress("training", experiment.steps, unit="steps", start=first) as bar, jax.transfer_guard("disallow"):
         for step in range(first, experiment.steps):
             batch = next(data)
