@@ -42,26 +42,38 @@ def generate(rng: Random, inputs: int) -> Program:
     helper, closing = _closing(draft)
     name = rng.choice(values.NAMES["function"])
     body = [f"def {name}({', '.join(parameters)}):", *("    " + line for line in lines + closing)]
-    if draft.letter and rng.random() < 0.3:
-        name, driver = _driver(draft, name)
+    if draft.letter and rng.random() < 0.4:
+        name, driver = _driver(draft, name, joins=closing == [f"return {draft.counter}"])
         body, parameters = body + driver, [draft.letter]
     arguments = {", ".join(_argument(rng, draft, parameter) for parameter in parameters) for _ in range(inputs)}
     quoted = double_quoted if rng.random() < 0.3 else str
     return Program(FAMILY, quoted("\n".join(helper + body)), name, tuple(quoted(one) for one in sorted(arguments)))
 
 
-def _driver(draft: _Draft, inner: str) -> tuple[str, list[str]]:
-    """A function of one letter that holds its own word and hands both to `inner`."""
+def _driver(draft: _Draft, inner: str, joins: bool) -> tuple[str, list[str]]:
+    """A function of one letter that holds its own word and hands both to `inner`; it may join word and answer."""
     rng = draft.rng
     outer = rng.choice([name for name in values.NAMES["function"] if name != inner])
     name = values.Namer(rng)
     letter, word, answer = name("letter"), name("str"), name("counter")
     draft.word = values.word(rng, 10)
     lines = [f"def {outer}({letter}):", f"    {word} = {draft.word!r}", f"    {answer} = {inner}({word}, {letter})"]
-    lines.append(
-        "    " + rng.choice([f"return {answer}", f'return f"{{{word}}}: {{{answer}}}"', f"return {word}, {answer}"])
-    )
-    return outer, lines
+    if joins and rng.random() < 0.7:
+        helper = rng.choice([name for name in values.NAMES["helper"] if name not in (outer, inner)])
+        return outer, [*_joiner(rng, helper), *lines, f"    return {helper}({word}, {answer})"]
+    result = rng.choice([f"return {answer}", f'return f"{{{word}}}: {{{answer}}}"', f"return {word}, {answer}"])
+    return outer, [*lines, "    " + result]
+
+
+def _joiner(rng: Random, helper: str) -> list[str]:
+    """A helper that joins a text and a number."""
+    name = values.Namer(rng)
+    text, number, parts = name("str"), name("int"), name("built")
+    return [
+        f"def {helper}({text}, {number}):",
+        f'    {parts} = [{text}, f"{{{number}:0{rng.randint(2, 4)}d}}"]',
+        f"    return {rng.choice([repr(' '), repr('-'), repr(': ')])}.join({parts})",
+    ]
 
 
 def _start(rng: Random) -> tuple[_Draft, list[str]]:
@@ -241,15 +253,8 @@ def _helper(draft: _Draft, helper: str, main: str) -> tuple[list[str], list[str]
             ],
             [f"def {helper}({a}):", f'    {b} = f"{{{a}:0{rng.randint(2, 4)}d}}"', f"    return {b}"],
         ]
-        if draft.over == "letters":
-            s = name("str")
-            lines = [
-                f"def {helper}({s}, {a}):",
-                f'    {b} = [{s}, f"{{{a}:0{rng.randint(2, 4)}d}}"]',
-                f"    return {rng.choice([repr(' '), repr('-'), repr(': ')])}.join({b})",
-            ]
-            if rng.random() < 0.5:
-                return lines, [f"return {helper}({draft.iterable}, {main})"]
+        if draft.over == "letters" and rng.random() < 0.5:
+            return _joiner(rng, helper), [f"return {helper}({draft.iterable}, {main})"]
     else:
         a = name("built")
         choices = [
