@@ -73,7 +73,7 @@ def test_predict_a_function_as_text_and_as_a_table(trained_run, tmp_path):
     [
         (["missing.py", "--checkpoint", "RUN"], "missing.py"),
         ([EXAMPLE, "--checkpoint", "nowhere"], "nowhere"),
-        ([EXAMPLE + ":f", "--args", "1 +", "--checkpoint", "RUN"], "args"),
+        ([EXAMPLE + ":f", "--args", "1", "--checkpoint", "RUN"], "marker already"),
     ],
 )
 def test_bad_calls_are_explained(arguments, complaint, trained_run):
