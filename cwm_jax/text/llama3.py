@@ -120,13 +120,9 @@ def _parse(ranks: bytes) -> dict[bytes, int]:
         except (ValueError, binascii.Error):
             raise ValueError(f"line {number} of the ranks file is no base64 token and rank: {line[:60]!r}") from None
         if piece in found or place != len(found):
-            raise ValueError(
-                f"line {number} of the ranks file: expected a new token of rank {len(found)}, found {place}"
-            )
+            raise ValueError(f"line {number} of the ranks file: expected a new token of rank {len(found)}, got {place}")
         found[piece] = place
     missing = [byte for byte in range(256) if bytes([byte]) not in found]
     if missing:
-        raise ValueError(
-            f"the ranks file lacks tokens for {len(missing)} of 256 bytes, such as {missing[0]}: truncated?"
-        )
+        raise ValueError(f"the ranks file lacks tokens for {len(missing)} of 256 bytes: is it cut short?")
     return found
