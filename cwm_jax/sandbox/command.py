@@ -53,6 +53,9 @@ def command(argv: Sequence[str], limits: Limits, isolation: Isolation, readable:
     return [*_bubblewrap(file, readable), *_drop_root(), _tool("prlimit"), *rlimits, *argv]
 
 
+WORKING_FOLDER = "/sandbox"  # not /tmp, in which readable paths may lie
+
+
 def _bubblewrap(scratch_bytes: int, readable: Iterable[str]) -> list[str]:
     words = [_tool("bwrap"), "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -63,14 +66,14 @@ def _bubblewrap(scratch_bytes: int, readable: Iterable[str]) -> list[str]:
     for path in _SYSTEM:
         words += ["--ro-bind-try", path, path]
     words += ["--dev", "/dev"]
-    for folder in ("/tmp", "/dev/shm"):
+    for folder in (WORKING_FOLDER, "/tmp", "/dev/shm"):
         words += ["--perms", "1777", "--size", str(scratch_bytes), "--tmpfs", folder]
     shown = [Path(path) for path in dict.fromkeys(readable) if not Path(path).is_relative_to("/usr")]
     for folder in dict.fromkeys(parent for path in shown for parent in reversed(path.parents[:-1])):
         words += ["--perms", "0755", "--dir", str(folder)]  # else bubblewrap makes them 0700, root's alone
     for path in shown:
         words += ["--ro-bind", str(path), str(path)]
-    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORKING_FOLDER, "--"]
 
 
 def _drop_root() -> list[str]:

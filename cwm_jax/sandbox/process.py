@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from cwm_jax.sandbox.command import Isolation, command
+from cwm_jax.sandbox.command import WORKING_FOLDER, Isolation, command
 from cwm_jax.sandbox.limits import Limits
 
 _ENVIRONMENT = {
@@ -40,12 +40,12 @@ class Process:
         words = command(argv, limits, isolation, readable)
         self._isolation = isolation
         with contextlib.ExitStack() as stack:
-            folder = "/tmp"  # of the sandbox itself
+            folder, start = WORKING_FOLDER, "/"  # bubblewrap makes the folder and goes there itself
             if isolation is Isolation.LIMITS_ONLY:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+                start = folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             self._process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=pass_fds,
-                cwd=folder, env={**_ENVIRONMENT, "HOME": folder}, start_new_session=True,
+                cwd=start, env={**_ENVIRONMENT, "HOME": folder}, start_new_session=True,
             )  # fmt: skip
             stack.callback(self._process.stderr.close)
             self.exit_fd = os.pidfd_open(self._process.pid)

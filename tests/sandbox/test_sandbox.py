@@ -80,7 +80,7 @@ def test_the_working_folder_is_writable_and_thrown_away(isolation):
     status, folder, errors = run(code, isolation=isolation)
     assert status == 0, errors
     assert not (Path(folder) / "x").exists()
-    assert (folder == "/tmp") == (isolation is Isolation.BUBBLEWRAP)
+    assert (folder == "/sandbox") == (isolation is Isolation.BUBBLEWRAP)
 
 
 def test_the_environment_holds_nothing_of_ours(monkeypatch):
@@ -126,7 +126,7 @@ def test_limits_on_memory_file_size_and_time(isolation):
 
 
 def test_many_small_files_hit_the_limit_of_the_folder():
-    for folder in ("/tmp", "/dev/shm"):
+    for folder in ("/sandbox", "/tmp", "/dev/shm"):
         code = f"n = 0\ntry:\n    while n < 100:\n        open('{folder}/%d' % n, 'wb').write(b'x' * 100_000); n += 1\n"
         status, written, _ = run(code + "except OSError:\n    pass\nos.write(out, str(n).encode())", Limits(file_mb=1))
         assert status == 0 and 0 < int(written) <= 11
