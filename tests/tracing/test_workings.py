@@ -111,6 +111,11 @@ def test_what_is_shown(body, shown):
     assert shown in compact(f"def f(xs, k):\n    {body}\n    return k", "[7, 8], 5")
 
 
+def test_a_returned_tuple_shows_its_parts():
+    shown = compact("def f(xs, k):\n    return xs, k", "[7, 8], (5, 'a')")
+    assert "[7, 8]<|equals|>(5, 'a')" in shown and "<|return_sep|><|L2|>([7, 8], (5, 'a'))" in shown
+
+
 def test_a_loop_is_counted_off_once_and_then_numbered():
     text = compact("def f(s):\n    n = 0\n    for c in s:\n        n += 1\n    return n", "'ab'")
     assert text.count("<|0|>'a'<|1|>'b'<|2|><|equals|><|0|>c<|arg_sep|>'a'") == 1

@@ -72,6 +72,8 @@ class Workings:
             return []
         if isinstance(node, ast.Name) and line not in self._inside:
             return [node.id]
+        if isinstance(node, ast.Tuple):
+            return _parts(node, state)
         steps: list[list[str]] = []
         if place := self._inside.get(line):
             member = ast.Compare(place.slice, [ast.In()], [place.value])
@@ -146,6 +148,14 @@ class Workings:
             return repr(_value(node, state))
         except _UNKNOWN:
             return ""
+
+
+def _parts(node: ast.Tuple, state: dict[str, str]) -> list[str]:
+    """The values of the names in a tuple one by one: copied before brackets within brackets are to be closed."""
+    values = [state.get(part.id, "") for part in node.elts if isinstance(part, ast.Name)]
+    if len(values) < len(node.elts) or not all(values) or not all(map(_is_short, values)):
+        return []
+    return [piece for value in values for piece in (EQUALS, value)][1:]
 
 
 def _last_digits(node: ast.AST, state: dict[str, str]) -> str:
@@ -275,6 +285,8 @@ def _to_show(node: ast.AST) -> ast.expr | ast.AugAssign | None:
             return shown
     if shown is None or isinstance(shown, (ast.Name, ast.Constant)):
         return None
+    if isinstance(node, ast.Return) and isinstance(shown, ast.Tuple):
+        return shown
     if isinstance(shown, (ast.List, ast.Dict, ast.Tuple)) and not _formats(shown):
         return None
     return None if any(isinstance(child, _OPAQUE) for child in ast.walk(shown)) else shown

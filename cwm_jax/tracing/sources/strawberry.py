@@ -42,7 +42,7 @@ def generate(rng: Random, inputs: int) -> Program:
     helper, closing = _closing(draft)
     name = rng.choice(values.NAMES["function"])
     body = [f"def {name}({', '.join(parameters)}):", *("    " + line for line in lines + closing)]
-    if draft.letter and rng.random() < 0.4:
+    if draft.letter and rng.random() < 0.35:
         name, driver = _driver(draft, name, joins=closing == [f"return {draft.counter}"])
         body, parameters = body + driver, [draft.letter]
     arguments = {", ".join(_argument(rng, draft, parameter) for parameter in parameters) for _ in range(inputs)}
