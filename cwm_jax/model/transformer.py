@@ -26,7 +26,7 @@ class ModelConfig:
     Attributes:
       layers, d_model, q_heads, kv_heads, head_dim, d_ff: sizes.
       global_layers: indices of the layers that see the whole context; the rest see `local_window` tokens.
-        Empty means all layers.
+        None means all layers.
       local_window: tokens that a local layer sees, the current one included.
       rope: the rotary embedding.
       norm_eps: of every RMSNorm.
@@ -43,7 +43,7 @@ class ModelConfig:
     kv_heads: int = 2
     head_dim: int = 64
     d_ff: int = 384
-    global_layers: tuple[int, ...] = ()
+    global_layers: tuple[int, ...] | None = None
     local_window: int = 8192
     rope: Rope = field(default_factory=Rope)
     norm_eps: float = 1e-5
@@ -56,14 +56,14 @@ class ModelConfig:
     def __post_init__(self):
         if self.q_heads % self.kv_heads:
             raise ValueError(f"ModelConfig.q_heads={self.q_heads} must be a multiple of kv_heads={self.kv_heads}")
-        if bad := [index for index in self.global_layers if not 0 <= index < self.layers]:
+        if bad := [index for index in self.global_layers or () if not 0 <= index < self.layers]:
             raise ValueError(f"ModelConfig.global_layers names layers {bad}; there are {self.layers}")
         if self.scan_group and self.layers % self.scan_group:
             raise ValueError(f"ModelConfig.scan_group={self.scan_group} must divide layers={self.layers}")
 
     def windows(self) -> tuple[int | None, ...]:
         """The window of each layer; None where a layer sees everything."""
-        if not self.global_layers:
+        if self.global_layers is None:
             return (None,) * self.layers
         return tuple(None if index in self.global_layers else self.local_window for index in range(self.layers))
 
