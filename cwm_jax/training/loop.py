@@ -22,14 +22,15 @@ from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
-from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
-from cwm_jax.training.step import TrainState, make_step
+from cwm_jax.training.state import TrainState, init_state, optimizer_of
+from cwm_jax.training.step import make_step
 
 
 def train(experiment: Experiment, out: Path) -> dict[str, Any]:
@@ -58,15 +59,11 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
         rules = experiment.rules
         batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
-        optimizer = experiment.optimizer.build(lambda step: experiment.schedule(step, experiment.steps))
-        params = jax.device_put(
-            init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec())
-        )
-        state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.zeros((), "int32")))(params)
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        step_fn = jax.jit(
-            make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0
-        )
+        state = init_state(experiment, vocabulary.vocab_size, mesh)
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        rebuild = rebuilder(experiment.model, vocabulary.vocab_size)
+        step = make_step(rebuild, optimizer_of(experiment), rules, experiment.dtype)
+        step_fn = jax.jit(step, donate_argnums=0)
         rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
 
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
