@@ -6,6 +6,7 @@ from cwm_jax.data.prepare import DataConfig
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon, WarmupConstantDecay, WarmupCosine
 
 
@@ -19,6 +20,7 @@ class Experiment:
       model: the network.
       optimizer: `AdamW` or `Muon`.
       schedule: the learning rate over the run, as a share of its peak.
+      guard: what becomes of a step that would do harm.
       mesh: devices; on CPUs as many are made.
       rules: what lies where on the mesh.
       steps: length of the run.
@@ -31,6 +33,7 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
+    guard: SkipBadSteps = field(default_factory=SkipBadSteps)
     mesh: MeshShape = field(default_factory=lambda: MeshShape(replica=2))
     rules: ShardingRules = field(default_factory=ShardingRules)
     steps: int = 1000

@@ -13,28 +13,41 @@ import optax
 from cwm_jax.data.rows import Row
 from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
+from cwm_jax.training.guard import GuardState, SkipBadSteps, choose
 
 
 class TrainState(NamedTuple):
-    """What a step changes: weights, optimiser state, and the number of steps done (int32)."""
+    """What a step changes: weights, optimiser state, the number of steps done (int32), and what the guard remembers."""
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
+    guard: GuardState = GuardState()
 
 
 def make_step(
-    rebuild: Callable[[Params], Transformer], optimizer: optax.GradientTransformation, rules: ShardingRules
+    rebuild: Callable[[Params], Transformer],
+    optimizer: optax.GradientTransformation,
+    rules: ShardingRules,
+    guard: SkipBadSteps = SkipBadSteps(),  # noqa: B008 - frozen
 ) -> Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]:
-    """The step of one model and optimiser, to be jitted with the state donated."""
+    """The step of one model and optimiser, to be jitted with the state donated.
+
+    A step that `guard` calls bad leaves weights and optimiser state as they were; `step` counts it all the same, as
+    the data moves on.
+    """
 
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
-        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(
+        (loss, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(
             state.params, batch, rebuild, rules
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1), metrics | {"gradient_norm": optax.global_norm(gradients)}
+        norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
+        good, remembered = guard(state.guard, loss, **norms)
+        params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
+        counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
+        return TrainState(params, opt_state, state.step + 1, remembered), metrics | norms | counts
 
     return step
 

@@ -81,7 +81,7 @@ class WorldModel:
 
 
 def _load_params(run: Path, experiment: Experiment, vocab_size: int):
-    """Step and weights of the newest checkpoint, on one device."""
+    """Step and weights of the newest whole checkpoint, on one device."""
 
     def state() -> TrainState:
         params = init_params(experiment.model, vocab_size, experiment.seed)
@@ -94,7 +94,8 @@ def _load_params(run: Path, experiment: Experiment, vocab_size: int):
     with Checkpoints(run / "checkpoints", 1) as checkpoints:
         if checkpoints.latest is None:
             raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
-        return checkpoints.latest, checkpoints.restore(shapes).params
+        step, loaded = checkpoints.restore(shapes)
+        return step, loaded.params
 
 
 def newest_run(root: Path = Path("runs")) -> Path:
