@@ -9,14 +9,16 @@ from jax.sharding import Mesh
 
 from cwm_jax.model.transformer import Params, init_params
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.guard import GuardState
 
 
 class TrainState(NamedTuple):
-    """Weights (float32), optimiser state, and the number of steps done (int32)."""
+    """Weights (float32), optimiser state, the number of steps done (int32), and what the guard remembers."""
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
+    guard: GuardState = GuardState()
 
 
 def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:

@@ -12,6 +12,7 @@ import optax
 from cwm_jax.data.rows import Row
 from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
+from cwm_jax.training.guard import SkipBadSteps, choose
 from cwm_jax.training.loss import token_losses
 from cwm_jax.training.state import TrainState
 
@@ -20,15 +21,20 @@ def make_step(
     rebuild: Callable[[Params], Transformer],
     optimizer: optax.GradientTransformation,
     rules: ShardingRules,
+    guard: SkipBadSteps = SkipBadSteps(),  # noqa: B008 - frozen
     dtype: jnp.dtype = jnp.float32,
     global_window: int | None = None,
 ) -> Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]:
     """The step of one model and optimiser, to be jitted with the state donated.
 
+    A step that `guard` calls bad leaves weights and optimiser state as they were; `step` counts it all the same, as
+    the data moves on.
+
     Args:
       rebuild: makes the module of its weights.
       optimizer: its update is in float32, as weights and optimiser state are.
       rules: how arrays lie on the mesh in force.
+      guard: judges each step.
       dtype: what the network computes in.
       global_window: tokens that global layers see in these batches; None is all.
     """
@@ -43,10 +49,14 @@ def make_step(
         return loss, {"loss": loss, "accuracy": (right_BS * weights_BS).sum() / total, "predicted_tokens": total}
 
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
-        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(state.params, batch)
+        (loss, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(state.params, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1), metrics | {"gradient_norm": optax.global_norm(gradients)}
+        norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
+        good, remembered = guard(state.guard, loss, **norms)
+        params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
+        counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
+        return TrainState(params, opt_state, state.step + 1, remembered), metrics | norms | counts
 
     return step
 

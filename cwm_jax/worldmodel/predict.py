@@ -82,14 +82,15 @@ class WorldModel:
 
 
 def _load_params(run: Path, experiment: Experiment, vocab_size: int):
-    """Step and weights of the newest checkpoint, on one device."""
+    """Step and weights of the newest whole checkpoint, on one device."""
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     state = abstract_state(experiment, vocab_size, MeshShape().build())
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
     with Checkpoints(run / "checkpoints", 1) as checkpoints:
         if checkpoints.latest is None:
             raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
-        return checkpoints.latest, checkpoints.restore(shapes).params
+        step, loaded = checkpoints.restore(shapes)
+        return step, loaded.params
 
 
 def newest_run(root: Path = Path("runs")) -> Path:

@@ -59,7 +59,7 @@ def losses(mesh_shape: MeshShape, global_window: int | None = None) -> list[floa
     with jax.set_mesh(mesh):
         state = init_state(experiment, VOCAB, mesh)
         step = make_step(
-            rebuilder(MODEL, VOCAB), optimizer_of(experiment), experiment.rules, experiment.dtype, global_window
+            rebuilder(MODEL, VOCAB), optimizer_of(experiment), experiment.rules, global_window=global_window
         )
         step = jax.jit(step, donate_argnums=0)
         rows = jax.sharding.NamedSharding(mesh, experiment.rules.spec("batch", "sequence"))
