@@ -13,6 +13,8 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Eight devices share few threads: a step that starts while some still finish the one before may wait for them for ever.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 ROOT = Path(__file__).parent.parent
 

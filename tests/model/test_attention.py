@@ -130,5 +130,5 @@ def test_other_documents_change_no_bit(path):
 
 
 def test_splash_refuses_what_its_blocks_cannot_hold():
-    with pytest.raises(ValueError, match="multiple of 128 tokens, not 100"):
+    with pytest.raises(ValueError, match="multiple of 128 tokens, not 100 and 100"):
         Interpreted()(*arrays(100, 100), *documents(2, 100, 100, []), None, 0)
