@@ -4,6 +4,7 @@ After a wanted change: GOLDEN=write pytest tests/tpu_scripts, then review the di
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,39 @@ def test_pasted_lines_of_a_dry_run_do_what_the_script_does(project, variant):
         shown = project.script(verb, *arguments(verb), **VARIANTS[variant], DRY_RUN="1").stdout
         assert project.bash("-ec", shown).returncode == 0
         assert project.calls == run != []
+
+
+@pytest.mark.parametrize("target", ["gke", "vm"])
+def test_words_survive_every_shell_on_their_way(project, target):
+    words = [
+        f"--gin_file={EXPERIMENT}",
+        "--gin.A.b='it''s'",
+        '--gin.A.c="$HOME `x` \\"',
+        "--gin.A.d=*\n~#",
+        "--gin.A.e=",
+    ]
+    project.script("submit", EXPERIMENT, *words[1:], TARGET=target, OUT="/mnt/my runs", CODE="gs://b/c")
+    (create,) = [call for call in project.calls if "create" in call]
+    (command,) = [word for word in create if "worker/train.sh" in word]
+    received = project.bash("-c", f"printf '%s\\0' {command.partition('train.sh ')[2]}").stdout
+    assert received.split("\0")[:-1] == [*words, "--out", "/mnt/my runs"]
+
+
+def registered() -> list[str]:
+    """The experiment files that the registry links to."""
+    return re.findall(r"\]\((\S+\.gin)\)", (ROOT / "experiments" / "README.md").read_text())
+
+
+@pytest.mark.parametrize("experiment", registered())
+def test_any_experiment_of_the_registry(experiment):
+    done = subprocess.run(
+        [ROOT / "tpu_scripts" / "submit.sh", f"experiments/{experiment}"],
+        env=os.environ | SETTINGS | {"DRY_RUN": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"train.sh --gin_file=experiments/{experiment} --out {SETTINGS['OUT']}" in done.stdout
 
 
 def test_what_is_sent_is_the_commit(project):

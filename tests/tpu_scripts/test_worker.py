@@ -1,7 +1,7 @@
 """What runs on a worker: training that is interrupted goes on, a worker that goes away says that work is left.
 
-A stand-in keeps the contract of `python -m cwm_jax train`: SIGTERM saves, says "interrupted" and exits 0; the same call
-goes on from there.
+A stand-in keeps the contract of `python -m cwm_jax train`: SIGTERM saves, says "stopped by SIGTERM" and exits 0;
+the same call goes on from there.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ saved = Path(sys.argv[sys.argv.index("--out") + 1])
 step = int(saved.read_text()) if saved.exists() else 0
 def stop(*_):
     saved.write_text(str(step))
-    print(f"interrupted at step {{step}}, saved; the same command goes on from here")
+    print(f"stopped by SIGTERM at step {{step}}, saved")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
 print(f"training: starts at step {{step}}")
@@ -80,8 +80,8 @@ def test_sigterm_to_training_alone_goes_on_from_what_was_saved(worker):
     os.kill(int((worker.root / "train.pid").read_text()), signal.SIGTERM)
     wait_for(lambda: log(worker.root).count("training: starts") == 2 and log(worker.root).endswith("\n"))
     step = (worker.root / "saved").read_text()
-    assert f"interrupted at step {step}, " in log(worker.root)
-    assert log(worker.root).endswith(f"interrupted and saved; going on\ntraining: starts at step {step}\n")
+    assert f"stopped by SIGTERM at step {step}, " in log(worker.root)
+    assert log(worker.root).endswith(f"saved; going on\ntraining: starts at step {step}\n")
     (worker.root / "end").write_text("0")
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -102,6 +102,13 @@ def test_a_failure_is_not_tried_again(worker):
     process = worker("train", "--gin_file=F", "--out", "saved")
     process.communicate(timeout=30)
     assert process.returncode == 3 and log(worker.root).count("training: starts") == 1
+
+
+def test_a_worker_that_cannot_be_set_up_does_not_train(worker):
+    (worker.root / "requirements-tpu.txt").write_text("other pins\n")  # and there is no python3 to install them
+    process = worker("train", "--gin_file=F", "--out", "saved")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 127 and b"python3" in output and log(worker.root) == ""
 
 
 def test_the_drill(worker):

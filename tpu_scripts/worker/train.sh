@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on this worker until training is done; the arguments are those of `python -m cwm_jax train`.
-# Training that was interrupted says so and exits 0, on all workers at once: it is started again and goes on from its
-# checkpoint. SIGTERM to this script means that the machine goes away: training gets it too, and the exit status is 143,
+# Training that gets SIGTERM saves, says "stopped by SIGTERM" and exits 0, on all workers at once: it is started again and
+# goes on from its checkpoint. SIGTERM to this script means that the machine goes away: training gets it too, and the exit status is 143,
 # which tells the scheduler that there is work left.
 #   bash tpu_scripts/worker/train.sh --gin_file=F [--gin.Class.field=VALUE …] --out OUT
 set -uo pipefail
@@ -28,7 +28,7 @@ while [[ -z $leaving ]]; do
     status=$?
   fi
   ((status == 0)) || exit "$status"
-  tail -c "+$((before + 1))" train.log | grep -ci interrupted >/dev/null || exit 0
-  [[ $leaving ]] || echo "interrupted and saved; going on" >>train.log
+  tail -c "+$((before + 1))" train.log | grep -c "stopped by SIGTERM" >/dev/null || exit 0
+  [[ $leaving ]] || echo "saved; going on" >>train.log
 done
 exit 143
