@@ -68,7 +68,7 @@ def test_pasted_lines_of_a_dry_run_do_what_the_script_does(project, variant):
 def test_words_survive_every_shell_on_their_way(project, target):
     words = [
         f"--gin_file={EXPERIMENT}",
-        "--gin.A.b='it''s'",
+        "--gin.A.b='it's'",
         '--gin.A.c="$HOME `x` \\"',
         "--gin.A.d=*\n~#",
         "--gin.A.e=",

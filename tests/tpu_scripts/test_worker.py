@@ -6,6 +6,7 @@ the same call goes on from there.
 
 import contextlib
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_cloud import ROOT
 
 TRAIN = """#!{python}
 import signal, sys, time
@@ -134,3 +136,10 @@ def test_the_drill_fails_where_training_does_not_come_back(worker):
     output, _ = drill.communicate(timeout=60)
     assert drill.returncode == 1 and b"training did not go on within 1 s" in output
     assert training.wait(timeout=30) == -signal.SIGTERM
+
+
+def test_training_says_what_the_script_listens_for():
+    preemption = pytest.importorskip("cwm_jax.training.preemption")
+    said = str(preemption.Stopped(signal.SIGTERM, "at step 3"))
+    listened_for = re.search(r'grep -c "(.*)"', (ROOT / "tpu_scripts/worker/train.sh").read_text())[1]
+    assert listened_for in said

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on this worker until training is done; the arguments are those of `python -m cwm_jax train`.
 # Training that gets SIGTERM saves, says "stopped by SIGTERM" and exits 0, on all workers at once: it is started again and
-# goes on from its checkpoint. SIGTERM to this script means that the machine goes away: training gets it too, and the exit status is 143,
-# which tells the scheduler that there is work left.
+# goes on from its checkpoint. SIGTERM to this script means that the machine goes away: training gets it too, and the exit
+# status is 143, which tells the scheduler that there is work left.
 #   bash tpu_scripts/worker/train.sh --gin_file=F [--gin.Class.field=VALUE …] --out OUT
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
