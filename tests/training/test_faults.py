@@ -25,16 +25,15 @@ ROOT = Path(__file__).parent.parent.parent
 class Runs:
     """Calls of the `train` verb that share compiled steps."""
 
-    def __init__(self, gin: Path, cache: Path):
+    def __init__(self, gin: Path, environment: dict[str, str]):
         self._more = [f"--gin_file={gin}", "--gin.SkipBadSteps.patience=4"]
-        cached = {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        self._how = {"cwd": ROOT, "env": os.environ | cached, "text": True, "stderr": subprocess.PIPE}
+        self._how = {"cwd": ROOT, "env": environment, "text": True, "stderr": subprocess.PIPE}
 
     def __call__(self, out: Path, number: signal.Signals | None = None, at: int = 0) -> subprocess.CompletedProcess:
-        """One call to its end; it gets signal `number` when it has told of step `at`."""
+        """One call to its end; it gets signal `number` when it has told of step `at`, or at 0 has begun to prepare."""
         command = [sys.executable, "-m", "cwm_jax", "train", "--out", str(out), *self._more]
         with subprocess.Popen(command, stdout=subprocess.PIPE, **self._how) as process:
-            while number and process.poll() is None and last_step(out) < at:
+            while number and process.poll() is None and (last_step(out) < at or not (out / "config.json").exists()):
                 time.sleep(0.005)
             if number:
                 process.send_signal(number)
@@ -75,8 +74,8 @@ def assert_same_end(out: Path, reference: Path):
 
 
 @pytest.fixture(scope="module")
-def runs(gin_file, tmp_path_factory):
-    return Runs(gin_file, tmp_path_factory.mktemp("compiled"))
+def runs(gin_file, compiled):
+    return Runs(gin_file, compiled)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +97,12 @@ def test_sigterm_saves_tells_how_to_go_on_and_exits_0(stopped):
     assert 22 <= step < 40 and told_steps(out) == list(range(1, step + 1))  # saved where it stood, and all of it told
     assert f"SIGTERM at step {step} of 40" in ended.stderr
     assert f"go on with: python -m cwm_jax train --out {out}" in ended.stderr
+
+
+def test_sigterm_before_the_first_step_exits_0_as_well(runs, tmp_path):
+    ended = runs(tmp_path / "run", signal.SIGTERM)
+    assert ended.returncode == 0 and "while it took no steps" in ended.stderr, ended.stderr
+    assert "go on with:" in ended.stderr and not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_ctrl_c_saves_too_and_damage_gives_way_to_the_checkpoint_before(runs, stopped, copy, trained_run):
@@ -214,13 +219,14 @@ def test_a_full_disk_stops_with_the_fix_and_loses_nothing(runs, stopped, tmp_pat
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(stopped, gin_file, tmp_path):
+def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(stopped, gin_file, compiled, tmp_path):
     """A learning rate that explodes after 13 healthy steps."""
     gin = tmp_path / "explodes.gin"
-    explodes = "Experiment.schedule = @WarmupCosine()\nWarmupCosine.warmup = 12\nWarmupCosine.final = 1e30"
+    explodes = "Experiment.schedule = @WarmupCosine()\nWarmupCosine.warmup = 12\n"
+    explodes += "WarmupCosine.horizon = 20\nWarmupCosine.final = 1e30"
     gin.write_text(gin_file.read_text().replace("WarmupConstantDecay.warmup = 5", explodes))
     shutil.copytree(stopped[0] / "data", tmp_path / "run" / "data")
-    ended = Runs(gin, tmp_path)(tmp_path / "run")
+    ended = Runs(gin, compiled)(tmp_path / "run")
     assert ended.returncode == 1, ended.stderr
     assert "4 steps in a row were skipped, up to step 17" in ended.stderr, ended.stderr
     assert "a value is not finite" in ended.stderr and "update norm inf" in ended.stderr
