@@ -84,7 +84,8 @@ class Checkpoints:
             try:
                 state = self._load(checkpoint.step, abstract_state, data)
             except Exception as error:  # a damaged file may raise anything, from any library below
-                reasons.append(f"step {checkpoint.step}: {str(error).splitlines()[0][:200] or type(error).__name__}")
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                reasons.append(f"step {checkpoint.step}: {reason[:200]}")
                 continue
             for reason in reasons:
                 print(f"checkpoint of {reason}; using that of step {checkpoint.step} instead", file=sys.stderr)
@@ -102,6 +103,8 @@ class Checkpoints:
         same = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda one, other: one == other, expected, found))
         if wrong := [jax.tree_util.keystr(path, simple=True, separator=".") for path, equal in same if not equal]:
             raise DamagedCheckpoint(f"the numbers of {', '.join(wrong[:3])} are not those that were saved")
+        if data is not None and step not in data.get_state().values():
+            raise DamagedCheckpoint(f"the data stands at {data.get_state()}")
         return loaded["state"]
 
     def set_aside(self, after: int) -> None:
