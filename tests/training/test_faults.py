@@ -150,6 +150,9 @@ DAMAGE = {
 }
 
 
+# Orbax leaves parts of a failed load unawaited, which Python tells of.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_readers_too_use_the_checkpoint_before(damage, copy, capfd):
     from cwm_jax.worldmodel.predict import WorldModel
