@@ -53,7 +53,8 @@ def full_disk(path: str | os.PathLike) -> Iterator[None]:
 
 def make_room(path: str | os.PathLike) -> str:
     """What to do when there is no space for `path`."""
-    folder = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    path = Path(path).absolute()
+    folder = next(folder for folder in (path, *path.parents) if folder.exists())
     return (
         f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB are free there. Make room, or raise the limit, "
         "and give the same command again: it goes on from the last thing that was written whole"

@@ -57,10 +57,17 @@ def gin_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained_run(gin_file, tmp_path_factory):
+def compiled(tmp_path_factory):
+    """An environment in which processes share compiled steps."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    return os.environ | {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
+@pytest.fixture(scope="session")
+def trained_run(gin_file, compiled, tmp_path_factory):
     """The folder that `train` wrote for `gin_file`, without a stop in between."""
     out = tmp_path_factory.mktemp("trained") / "run"
     command = [sys.executable, "-m", "cwm_jax", "train", f"--gin_file={gin_file}", "--out", str(out)]
-    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=compiled, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return out

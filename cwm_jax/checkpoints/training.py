@@ -5,8 +5,11 @@ covers all that is between: disks, compression, transport, resharding. It costs 
 twice, and it is the same on every mesh, as sums of integers have no order.
 """
 
+import logging
 import re
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cwm_jax.files import full_disk, make_room
 
+logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR)  # Orbax raises what it logs so
 _FULL_DISK = re.compile("no space left|disk quota|file too large|RESOURCE_EXHAUSTED", re.IGNORECASE)
 
 
@@ -80,7 +84,8 @@ class Checkpoints:
             try:
                 state = self._load(checkpoint.step, abstract_state, data)
             except Exception as error:  # a damaged file may raise anything, from any library below
-                reasons.append(f"step {checkpoint.step}: {str(error).splitlines()[0][:200] or type(error).__name__}")
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                reasons.append(f"step {checkpoint.step}: {reason[:200]}")
                 continue
             for reason in reasons:
                 print(f"checkpoint of {reason}; using that of step {checkpoint.step} instead", file=sys.stderr)
@@ -98,26 +103,24 @@ class Checkpoints:
         same = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda one, other: one == other, expected, found))
         if wrong := [jax.tree_util.keystr(path, simple=True, separator=".") for path, equal in same if not equal]:
             raise DamagedCheckpoint(f"the numbers of {', '.join(wrong[:3])} are not those that were saved")
+        if data is not None and step not in data.get_state().values():
+            raise DamagedCheckpoint(f"the data stands at {data.get_state()}")
         return loaded["state"]
 
     def set_aside(self, after: int) -> None:
-        """Moves what lies beyond step `after`, damaged or half-written, out of the way of new checkpoints; says so.
+        """Clears the way for checkpoints beyond step `after`, and says so: half-written ones go, damaged ones move.
 
         Only for who writes here: a half-written checkpoint may be another process's work.
         """
         if jax.process_index() == 0:
             for path in sorted(self.folder.iterdir()):
-                if found := re.match(r"(\d+)($|\.orbax)", path.name):
-                    if int(found[1]) <= after and not found[2]:
-                        continue
-                    place = path.with_name(f"damaged-{path.name}")
-                    number = 1
-                    while place.exists():
-                        number += 1
-                        place = path.with_name(f"damaged-{path.name}-{number}")
-                    path.rename(place)
-                    what = "was not written to its end" if found[2] else "is damaged"
-                    print(f"checkpoint of step {found[1]} {what}: now {place}, yours to delete", file=sys.stderr)
+                step, half_written = path.name.partition(".orbax")[:2]
+                if step.isdigit() and half_written:
+                    shutil.rmtree(path)
+                    print(f"checkpoint of step {step} was not written to its end; deleted", file=sys.stderr)
+                elif step.isdigit() and int(step) > after:
+                    place = path.rename(path.with_name(f"damaged-{step}-{time.time():.0f}"))
+                    print(f"checkpoint of step {step} is damaged; it is now {place}, yours to delete", file=sys.stderr)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints set aside")
         self._checkpointer.reload()

@@ -102,7 +102,7 @@ def _overview(results: dict, metrics: list[dict], sets: dict) -> list[Block]:
     if metrics and not results:
         last, written = metrics[-1], {"step": "{:,}".format, "loss": quantity, "seconds": duration}
         figures += [("time" if name == "seconds" else name, write(last[name]), "")
-                    for name, write in written.items() if name in last]  # fmt: skip
+                    for name, write in written.items() if last.get(name) is not None]  # fmt: skip
     return [key_figures(figures)] if figures else []
 
 

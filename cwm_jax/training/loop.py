@@ -119,37 +119,37 @@ def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
-    last = None
+    done, last, ending = first, None, None
     with (
         MetricsWriter(out) as writer,
         progress("training", experiment.steps, unit="steps", start=first) as bar,
         jax.transfer_guard("disallow"),
         stop.held(),
     ):
-        for step in range(first, experiment.steps):
+        while done < experiment.steps and ending is None:
             try:
                 batch = next(data)
-            except (OSError, ValueError):
-                checkpoints.save(step, state, data)  # lost or damaged data costs no step that was done
-                raise
+            except (OSError, ValueError) as error:  # lost or damaged data costs no step that was done
+                ending = error
+                break
             tokens += batch.tokens.size
             step_fn = steps[batch.tokens.shape[1]]
             state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
-            asked = stop.requested(step + 1)
-            end = asked or step + 1 == experiment.steps
+            done += 1
             # No checkpoint amid bad steps: the weights may be what makes them bad, and only two are kept.
-            if end or (checkpoints.due(step + 1) and not jax.device_get(metrics["skipped_in_a_row"])):
-                checkpoints.save(step + 1, state, data)
+            if checkpoints.due(done) and not jax.device_get(metrics["skipped_in_a_row"]):
+                checkpoints.save(done, state, data)
             if last is not None:
                 _log(experiment.guard, writer, bar, *last)
-            elapsed = seconds + time.monotonic() - started
-            last = (step + 1, metrics, {"seconds": elapsed, "tokens": tokens})
-            if asked:
-                break
-        _log(experiment.guard, writer, bar, *last)
+            last = (done, metrics, {"seconds": seconds + time.monotonic() - started, "tokens": tokens})
+            if (asked := stop.requested(done)) and done < experiment.steps:
+                ending = Stopped(asked, f"at step {done} of {experiment.steps}, saved in {out / 'checkpoints'}")
+        if last is not None:
+            checkpoints.save(done, state, data)
+            _log(experiment.guard, writer, bar, *last)
         checkpoints.wait()
-    if asked and step + 1 < experiment.steps:
-        raise Stopped(asked, f"at step {step + 1} of {experiment.steps}, saved in {out / 'checkpoints'}")
+    if ending is not None:
+        raise ending
 
 
 def _log(guard, writer, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:

@@ -38,5 +38,6 @@ class MetricsWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        self._board.close()
+        with full_disk(self._path):
+            self._lines.close()
+            self._board.close()

@@ -46,7 +46,7 @@ class StopSignals:
     def _note(self, number: int, _) -> None:
         again, self._received = self._received is not None, signal.Signals(number)
         if not self._held:
-            raise Stopped(self._received, "between checkpoints")
+            raise Stopped(self._received, "while it took no steps; what was finished before is kept")
         if again and number == signal.SIGINT:
             raise Stopped(self._received, "twice; the newest checkpoint stands")
 
