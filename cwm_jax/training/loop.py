@@ -17,19 +17,19 @@ from jax.sharding import NamedSharding
 
 from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.data.buckets import BatchShape
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
-from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
-from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
-from cwm_jax.training.step import TrainState, make_step
+from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
+from cwm_jax.training.step import make_step
 
 
 def train(experiment: Experiment, out: Path) -> dict[str, Any]:
@@ -49,52 +49,47 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
     if (finished := _finished(out, experiment.steps)) is not None:
         return finished
     prepare_cpu(experiment.mesh.devices)
-    manifest = prepare(experiment.data, out / "data")
-    vocabulary = SentencePieceVocabulary.load(out / "data" / VOCABULARY)
+    rows = experiment.data.ready(out)
 
     started = time.monotonic()
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh):
         rules = experiment.rules
-        batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
+        batches = BucketedBatches(rows, experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
-        optimizer = experiment.optimizer.build(lambda step: experiment.schedule(step, experiment.steps))
-        params = jax.device_put(
-            init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec())
-        )
-        state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.zeros((), "int32")))(params)
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        step_fn = jax.jit(
-            make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0
-        )
-        rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
-
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
-            first = checkpoints.latest or 0
-            if first:
-                state = checkpoints.restore(abstract(state), data)
+            if first := checkpoints.latest or 0:
+                first, state = restored(checkpoints, experiment, rows.vocab_size, mesh, data)
+            else:
+                state = init_state(experiment, rows.vocab_size, mesh)
+            size = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
             if first < experiment.steps:
-                compiled = _compile(step_fn, abstract(state), batches.shapes, rows)
-                _loop(experiment, out, state, data, compiled, rows, checkpoints, first, started)
+                rebuild = rebuilder(experiment.model, rows.vocab_size)
+                step_fn = jax.jit(
+                    make_step(rebuild, optimizer_of(experiment), rules, experiment.trainable), donate_argnums=0
+                )
+                place = NamedSharding(mesh, rules.spec("batch", "sequence"))
+                compiled = _compile(step_fn, abstract(state), batches.shapes, place)
+                _loop(experiment, out, state, batches, data, compiled, place, checkpoints, first, started)
 
-    return _results(out, manifest, size, experiment.steps)
+    return _results(out, rows.manifest, size, experiment.steps)
 
 
-def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: NamedSharding) -> dict[int, Callable]:
-    """The step for every length of rows; compiled side by side, as the compiler uses one core."""
+def _compile(step_fn, state: TrainState, shapes: list[BatchShape], place: NamedSharding) -> dict[BatchShape, Callable]:
+    """The step for every shape of batches; compiled side by side, as the compiler uses one core."""
 
-    def compiled(shape: tuple[int, int]) -> Callable:
+    def compiled(shape: BatchShape) -> Callable:
         def array(dtype: str) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+            return jax.ShapeDtypeStruct((shape.rows, shape.length), dtype, sharding=place)
 
-        with jax.set_mesh(rows.mesh):
+        with jax.set_mesh(place.mesh):
             return step_fn.lower(state, Row(array("int32"), array("int32"), array("int32"), array("float32"))).compile()
 
-    steps: dict[int, Callable] = {}
+    steps: dict[BatchShape, Callable] = {}
     with progress("compiling", len(shapes), unit="shapes") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for (_, length), step in zip(shapes, pool.map(compiled, shapes)):
-                steps[length] = step
+            for shape, step in zip(shapes, pool.map(compiled, shapes)):
+                steps[shape] = step
                 bar.update(len(steps))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -102,10 +97,10 @@ def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: Na
     return steps
 
 
-def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started) -> None:
+def _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started) -> None:
     """Steps `first` to the last, on the clock since `started`.
 
-    `steps` holds the step for each length of rows, `rows` is the sharding of a batch.
+    `data` iterates over `batches`, `steps` holds the step for each shape of them, `place` is the sharding of a batch.
     """
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
@@ -116,9 +111,9 @@ def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started
         for step in range(first, experiment.steps):
             batch = next(data)
             tokens += batch.tokens.size
-            step_fn = steps[batch.tokens.shape[1]]
-            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
-            checkpoints.save(step + 1, state, data, force=step + 1 == experiment.steps)
+            step_fn = steps[batches.shape(step)]
+            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, place), batch))
+            checkpoints.save(step + 1, state.saved, data, force=step + 1 == experiment.steps)
             if last is not None:
                 _log(writer, bar, *last)
             elapsed = seconds + time.monotonic() - started

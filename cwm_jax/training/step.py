@@ -4,7 +4,6 @@ Shapes: B batch, S positions, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +12,27 @@ import optax
 from cwm_jax.data.rows import Row
 from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
-
-
-class TrainState(NamedTuple):
-    """What a step changes: weights, optimiser state, and the number of steps done (int32)."""
-
-    params: Params
-    opt_state: optax.OptState
-    step: jax.Array
+from cwm_jax.training.state import TrainState
+from cwm_jax.training.trainable import AllWeights, LoRA
 
 
 def make_step(
-    rebuild: Callable[[Params], Transformer], optimizer: optax.GradientTransformation, rules: ShardingRules
+    rebuild: Callable[[Params], Transformer],
+    optimizer: optax.GradientTransformation,
+    rules: ShardingRules,
+    trainable: AllWeights | LoRA,
 ) -> Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]:
     """The step of one model and optimiser, to be jitted with the state donated."""
 
+    def loss(params: Params, frozen: Params, batch: Row) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return loss_and_metrics(trainable.merge(params, frozen), batch, rebuild, rules)
+
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
-        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(
-            state.params, batch, rebuild, rules
-        )
+        (_, metrics), gradients = jax.value_and_grad(loss, has_aux=True)(state.params, state.frozen, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1), metrics | {"gradient_norm": optax.global_norm(gradients)}
+        state = TrainState(params, opt_state, state.step + 1, state.frozen)
+        return state, metrics | {"gradient_norm": optax.global_norm(gradients)}
 
     return step
 
