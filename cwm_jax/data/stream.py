@@ -63,8 +63,8 @@ class BucketedBatches:
             )
         object.__setattr__(self, "_counts", usable)
         object.__setattr__(self, "_shapes", {bucket: shapes[bucket] for bucket in usable})
-        for bucket in usable:
-            self._files[bucket] = RowFile(bucket.path(self.rows.folder))
+        for bucket, count in usable.items():
+            self._files[bucket] = RowFile(bucket.path(self.rows.folder), count)
 
     @property
     def shapes(self) -> list[BatchShape]:

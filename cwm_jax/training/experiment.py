@@ -1,14 +1,17 @@
 """`Experiment`: everything that one training run is, as gin resolves it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from cwm_jax.data.prepare import DataConfig
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon
 from cwm_jax.training.schedules import Progress, WarmupConstantDecay, WarmupCosine
 from cwm_jax.training.start import Continue, FreshStart, Weights
@@ -27,8 +30,10 @@ class Experiment:
       trainable: `AllWeights`, or adapters of frozen ones, `LoRA`.
       optimizer: `AdamW` or `Muon`.
       schedule: the learning rate over the run, as a share of its peak.
+      guard: what becomes of a step that would do harm.
       mesh: devices; on CPUs as many are made.
       rules: what lies where on the mesh.
+      compute: what the network computes in; weights and optimiser are float32.
       steps: length of the run.
       checkpoint_every: steps between checkpoints.
       seed: of the initial weights.
@@ -41,8 +46,10 @@ class Experiment:
     trainable: AllWeights | LoRA = field(default_factory=AllWeights)
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
+    guard: SkipBadSteps = field(default_factory=SkipBadSteps)
     mesh: MeshShape = field(default_factory=lambda: MeshShape(replica=2))
     rules: ShardingRules = field(default_factory=ShardingRules)
+    compute: Literal["float32", "bfloat16"] = "float32"
     steps: int = 1000
     checkpoint_every: int = 200
     seed: int = 0
@@ -63,3 +70,7 @@ class Experiment:
         step = count - self.start.steps
         tokens = float(self.start.tokens) + (step + 1.0) * float(self.stream.tokens_per_batch)
         return self.schedule(Progress(step, self.steps, tokens))
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.compute)

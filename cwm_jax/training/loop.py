@@ -1,7 +1,8 @@
 """The training loop, for pre-training, mid-training and SFT alike.
 
 Order: configuration, data, mesh, weights, restore; then for every step: batch, step, checkpoint,
-metrics of the step before (fetching them earlier would wait for the device).
+metrics of the step before (fetching them earlier would wait for the device). When asked to stop, it saves between two
+steps and goes.
 """
 
 import json
@@ -28,6 +29,7 @@ from cwm_jax.report.run import metrics_by_step, run_report
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
+from cwm_jax.training.preemption import Stopped, StopSignals
 from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
 from cwm_jax.training.step import make_step
 
@@ -42,9 +44,18 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       `results.json`: minutes of recording and training, parameters, tokens.
 
     Raises:
-      ValueError: `out` belongs to another configuration.
+      ValueError: `out` belongs to another configuration; its data or all its checkpoints are damaged.
+      FileNotFoundError: a file of its data is gone.
+      OSError: the disk is full.
+      Diverged: too many bad steps in a row.
+      Stopped: SIGTERM or Ctrl-C.
+      In each case the same call goes on from the last step that was saved.
     """
-    out = Path(out)
+    with StopSignals() as stop:
+        return _train(experiment, Path(out), stop)
+
+
+def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, Any]:
     write_config(experiment, out)
     if (finished := _finished(out, experiment.steps)) is not None:
         return finished
@@ -57,33 +68,36 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
         rules = experiment.rules
         batches = BucketedBatches(rows, experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
+        place = NamedSharding(mesh, rules.spec("batch", "sequence"))
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
-            if first := checkpoints.latest or 0:
+            if checkpoints.latest:
                 first, state = restored(checkpoints, experiment, rows.vocab_size, mesh, data)
             else:
-                state = init_state(experiment, rows.vocab_size, mesh)
+                first, state = 0, init_state(experiment, rows.vocab_size, mesh)
+            checkpoints.set_aside(after=first)
             size = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
             if first < experiment.steps:
-                rebuild = rebuilder(experiment.model, rows.vocab_size)
-                step_fn = jax.jit(
-                    make_step(rebuild, optimizer_of(experiment), rules, experiment.trainable), donate_argnums=0
-                )
-                place = NamedSharding(mesh, rules.spec("batch", "sequence"))
-                compiled = _compile(step_fn, abstract(state), batches.shapes, place)
-                _loop(experiment, out, state, batches, data, compiled, place, checkpoints, first, started)
+                steps = _compile(experiment, rows.vocab_size, abstract(state), batches.shapes, place)
+                _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop)
 
     return _results(out, rows.manifest, size, experiment.steps)
 
 
-def _compile(step_fn, state: TrainState, shapes: list[BatchShape], place: NamedSharding) -> dict[BatchShape, Callable]:
+def _compile(
+    experiment: Experiment, vocab_size: int, state: TrainState, shapes: list[BatchShape], place: NamedSharding
+) -> dict[BatchShape, Callable]:
     """The step for every shape of batches; compiled side by side, as the compiler uses one core."""
+    rebuild, optimizer = rebuilder(experiment.model, vocab_size), optimizer_of(experiment)
 
     def compiled(shape: BatchShape) -> Callable:
         def array(dtype: str) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((shape.rows, shape.length), dtype, sharding=place)
 
+        batch = Row(array("int32"), array("int32"), array("int32"), array("float32"))
         with jax.set_mesh(place.mesh):
-            return step_fn.lower(state, Row(array("int32"), array("int32"), array("int32"), array("float32"))).compile()
+            e = experiment
+            step = make_step(rebuild, optimizer, e.rules, e.guard, e.dtype, shape.global_window, e.trainable)
+            return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
 
     steps: dict[BatchShape, Callable] = {}
     with progress("compiling", len(shapes), unit="shapes") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -97,7 +111,7 @@ def _compile(step_fn, state: TrainState, shapes: list[BatchShape], place: NamedS
     return steps
 
 
-def _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started) -> None:
+def _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop) -> None:
     """Steps `first` to the last, on the clock since `started`.
 
     `data` iterates over `batches`, `steps` holds the step for each shape of them, `place` is the sharding of a batch.
@@ -105,32 +119,51 @@ def _loop(experiment, out, state, batches, data, steps, place, checkpoints, firs
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
-    writer = MetricsWriter(out)
     last = None
-    with progress("training", experiment.steps, unit="steps", start=first) as bar, jax.transfer_guard("disallow"):
+    with (
+        MetricsWriter(out) as writer,
+        progress("training", experiment.steps, unit="steps", start=first) as bar,
+        jax.transfer_guard("disallow"),
+        stop.held(),
+    ):
         for step in range(first, experiment.steps):
-            batch = next(data)
+            try:
+                batch = next(data)
+            except (OSError, ValueError):
+                checkpoints.save(step, state.saved, data)  # lost or damaged data costs no step that was done
+                raise
             tokens += batch.tokens.size
             step_fn = steps[batches.shape(step)]
             state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, place), batch))
-            checkpoints.save(step + 1, state.saved, data, force=step + 1 == experiment.steps)
+            asked = stop.requested(step + 1)
+            end = asked or step + 1 == experiment.steps
+            # No checkpoint amid bad steps: the weights may be what makes them bad, and only two are kept.
+            if end or (checkpoints.due(step + 1) and not jax.device_get(metrics["skipped_in_a_row"])):
+                checkpoints.save(step + 1, state.saved, data)
             if last is not None:
-                _log(writer, bar, *last)
+                _log(experiment.guard, writer, bar, *last)
             elapsed = seconds + time.monotonic() - started
             last = (step + 1, metrics, {"seconds": elapsed, "tokens": tokens})
-        _log(writer, bar, *last)
-    writer.close()
+            if asked:
+                break
+        _log(experiment.guard, writer, bar, *last)
+        checkpoints.wait()
+    if asked and step + 1 < experiment.steps:
+        raise Stopped(asked, f"at step {step + 1} of {experiment.steps}, saved in {out / 'checkpoints'}")
 
 
-def _log(writer: MetricsWriter, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
+def _log(guard, writer, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     values |= {name: round(value, 3) for name, value in more.items()}
     values["tokens_per_second"] = round(values["tokens"] / max(values["seconds"], 1e-9))
     writer.write(step, values)
+    skipped = f", {values['skipped']:,.0f} bad steps skipped" if values["skipped"] else ""
     bar.update(
         step,
-        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, {values['tokens_per_second']:,} tokens/s",
+        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, "
+        f"{values['tokens_per_second']:,} tokens/s{skipped}",
     )
+    guard.check(step, values)
 
 
 def _finished(out: Path, steps: int) -> dict[str, Any] | None:

@@ -96,4 +96,4 @@ class Continue:
                     f"Continue.run={self.run} is at step {checkpoints.latest:,}, Continue.steps={self.steps:,}; "
                     "train it to its end, or set the number"
                 )
-            return checkpoints.restore(shapes)
+            return checkpoints.restore(shapes)[1]

@@ -1,28 +1,38 @@
-"""What a training step changes: made anew, as shapes alone, and where it lies on a mesh."""
+"""What a training step changes: made anew, read again, as shapes alone, and where it lies on a mesh."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import Params, init_params
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.guard import GuardState
 from cwm_jax.training.start import Continue
 
 
 class TrainState(NamedTuple):
-    """Trained weights (float32), optimiser state, number of steps done (int32), and weights that stay as they are."""
+    """The state of a run.
+
+    Attributes:
+      params: weights that are trained, float32.
+      opt_state: of the optimiser.
+      step: int32, steps done, with those of the run that this one continues.
+      guard: what the guard remembers.
+      frozen: weights that stay as they are.
+    """
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
-    frozen: Params
+    guard: GuardState = GuardState()
+    frozen: Params = {}  # noqa: RUF012 - never changed
 
     @property
     def saved(self) -> "TrainState":
@@ -36,7 +46,11 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
 
 
 def abstract_state(experiment: Experiment, vocab_size: int, mesh: Mesh) -> TrainState:
-    """Shapes, dtypes and shardings of an experiment's state; nothing is computed, nothing allocated."""
+    """Shapes, dtypes and shardings of an experiment's state; nothing is computed, nothing allocated.
+
+    Raises:
+      ValueError: an array cannot be cut as the mesh wants it.
+    """
     return _placed(jax.eval_shape(lambda: _begin(experiment, _fresh(experiment, vocab_size))), experiment, mesh)
 
 
@@ -47,9 +61,10 @@ def init_state(experiment: Experiment, vocab_size: int, mesh: Mesh) -> TrainStat
       FileNotFoundError, ValueError: what the run starts from is not there, is damaged, or does not fit.
     """
     shapes = abstract_state(experiment, vocab_size, mesh)
-    if isinstance(experiment.start, Continue):
-        return experiment.start.load(shapes)
     places = jax.tree.map(lambda x: x.sharding, shapes)
+    if isinstance(experiment.start, Continue):
+        state = experiment.start.load(shapes)
+        return state._replace(guard=jax.device_put(GuardState(), places.guard))  # the loss of other data is another
     weights = _starting_weights(experiment, vocab_size, mesh)
     return jax.jit(lambda weights: _begin(experiment, weights), out_shardings=places, donate_argnums=0)(weights)
 
@@ -61,13 +76,20 @@ def restored(
     mesh: Mesh,
     data: grain.DatasetIterator | None = None,
 ) -> tuple[int, TrainState]:
-    """Step and state of the newest checkpoint, the frozen weights read anew; `data` is moved to its position."""
+    """Step and state of the newest whole checkpoint, the frozen weights read anew; `data` is moved to its position.
+
+    Raises:
+      DamagedCheckpoint: none is whole.
+      FileNotFoundError, ValueError: the frozen weights are gone or damaged.
+    """
     shapes = abstract_state(experiment, vocab_size, mesh)
-    step, state = checkpoints.latest, checkpoints.restore(shapes.saved, data)
+    step, state = checkpoints.restore(shapes.saved, data)
     if not shapes.frozen:
         return step, state
+    places = jax.tree.map(lambda x: x.sharding, shapes.frozen)
     weights = _starting_weights(experiment, vocab_size, mesh)
-    return step, state._replace(frozen=jax.jit(lambda weights: _begin(experiment, weights).frozen)(weights))
+    freeze = jax.jit(lambda weights: _begin(experiment, weights).frozen, out_shardings=places, donate_argnums=0)
+    return step, state._replace(frozen=freeze(weights))
 
 
 def trained_weights(run: Path, experiment: Experiment, vocab_size: int) -> tuple[int, Params]:
@@ -99,10 +121,10 @@ def _fresh(experiment: Experiment, vocab_size: int) -> Params:
 
 
 def _begin(experiment: Experiment, weights: Params) -> TrainState:
-    params, frozen = experiment.trainable.split(weights, jnp.float32, experiment.seed)
-    return TrainState(params, optimizer_of(experiment).init(params), jnp.zeros((), jnp.int32), frozen)
+    params, frozen = experiment.trainable.split(weights, experiment.dtype, experiment.seed)
+    return TrainState(params, optimizer_of(experiment).init(params), jnp.zeros((), jnp.int32), GuardState(), frozen)
 
 
-def _placed(shapes, experiment: Experiment, mesh: Mesh):
-    place = NamedSharding(mesh, experiment.rules.spec())
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes)
+def _placed(shapes: Any, experiment: Experiment, mesh: Mesh) -> Any:
+    places = experiment.rules.shardings(shapes, mesh)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
