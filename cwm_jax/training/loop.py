@@ -23,15 +23,14 @@ from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
-from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
 from cwm_jax.training.preemption import Stopped, StopSignals
-from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
-from cwm_jax.training.step import make_step
+from cwm_jax.training.state import TrainState, init_state, restored
+from cwm_jax.training.step import experiment_step
 
 
 def train(experiment: Experiment, out: Path) -> dict[str, Any]:
@@ -87,7 +86,6 @@ def _compile(
     experiment: Experiment, vocab_size: int, state: TrainState, shapes: list[BatchShape], place: NamedSharding
 ) -> dict[BatchShape, Callable]:
     """The step for every shape of batches; compiled side by side, as the compiler uses one core."""
-    rebuild, optimizer = rebuilder(experiment.model, vocab_size), optimizer_of(experiment)
 
     def compiled(shape: BatchShape) -> Callable:
         def array(dtype: str) -> jax.ShapeDtypeStruct:
@@ -95,8 +93,7 @@ def _compile(
 
         batch = Row(array("int32"), array("int32"), array("int32"), array("float32"))
         with jax.set_mesh(place.mesh):
-            e = experiment
-            step = make_step(rebuild, optimizer, e.rules, e.guard, e.dtype, shape.global_window, e.trainable)
+            step = experiment_step(experiment, vocab_size, shape.global_window)
             return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
 
     steps: dict[BatchShape, Callable] = {}

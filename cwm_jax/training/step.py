@@ -11,11 +11,27 @@ import optax
 
 from cwm_jax.data.rows import Row
 from cwm_jax.model.sharding import ShardingRules
-from cwm_jax.model.transformer import Params, Transformer
+from cwm_jax.model.transformer import Params, Transformer, rebuilder
+from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import SkipBadSteps, choose
 from cwm_jax.training.loss import token_losses
-from cwm_jax.training.state import TrainState
+from cwm_jax.training.state import TrainState, optimizer_of
 from cwm_jax.training.trainable import AllWeights, LoRA
+
+Step = Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def experiment_step(experiment: Experiment, vocab_size: int, global_window: int | None = None) -> Step:
+    """The step of an experiment, for batches whose global layers see `global_window` tokens (None: all)."""
+    return make_step(
+        rebuilder(experiment.model, vocab_size),
+        optimizer_of(experiment),
+        experiment.rules,
+        experiment.guard,
+        experiment.dtype,
+        global_window,
+        experiment.trainable,
+    )
 
 
 def make_step(
@@ -26,7 +42,7 @@ def make_step(
     dtype: jnp.dtype = jnp.float32,
     global_window: int | None = None,
     trainable: AllWeights | LoRA = AllWeights(),  # noqa: B008 - frozen
-) -> Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]:
+) -> Step:
     """The step of one model and optimiser, to be jitted with the state donated.
 
     A step that `guard` calls bad leaves weights and optimiser state as they were; `step` counts it all the same, as

@@ -30,8 +30,8 @@ class AllWeights:
 class LoRA:
     """Low-rank adaptation (Hu et al. 2021): every target W is used as W + alpha / rank · A B, and only A and B train.
 
-    The sum is made anew in every step, so the network needs no second form and merged weights are the same function
-    bit for bit (our choice: against a product beside each matrix it costs the gradient of W, a third of the FLOPs).
+    The sum is made anew in every step, so the network needs no second form, and merged weights are what was trained
+    (our choice: against a product beside each matrix it costs the gradient of W, a third of the FLOPs).
     Only A and B have optimiser state and go into checkpoints. B starts at zero, so training starts at W.
 
     Attributes:

@@ -5,28 +5,33 @@ A change that is meant is accepted with `UPDATE_GOLDEN=1 python -m pytest tests/
 
 import dataclasses
 import difflib
+import functools
 import os
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from cwm_jax import config
 from cwm_jax.model.components import ScaledInit
+from cwm_jax.model.rope import Rope
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape
+from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.optimizers import AdamW
 from cwm_jax.training.start import FreshStart
-from cwm_jax.training.state import abstract_state, init_state
+from cwm_jax.training.state import TrainState, abstract_state, init_state
+from cwm_jax.training.trainable import AllWeights, LoRA
 
 EXPERIMENTS = Path("experiments")
 GOLDEN = Path(__file__).parent
 NO_EXPERIMENTS = {"models", "meshes", "rung"}  # parts that experiments include
 NAMES = sorted(
-    str(path.relative_to(EXPERIMENTS).with_suffix(""))
-    for path in (Path(__file__).parents[2] / EXPERIMENTS).rglob("*.gin")
+    f"{path.parent.name}/{path.stem}"
+    for path in (GOLDEN.parents[1] / EXPERIMENTS).glob("*/*.gin")
     if not NO_EXPERIMENTS & {path.parent.name, path.stem}
-    for path in [EXPERIMENTS / path.relative_to(Path(__file__).parents[2] / EXPERIMENTS)]
 )
 
 
@@ -77,31 +82,35 @@ def test_the_parameters_are_the_golden_ones(name):
     )
 
 
-def observed_initialisers(experiment: Experiment, mesh) -> dict[tuple[str, str], str]:
+def observed_initialisers(experiment: Experiment, mesh: Mesh) -> dict[tuple[str, str], str]:
     """What each parameter is at the start, looked at in a small model of the same kind."""
-    shape = {"layers": 2, "d_model": 128, "q_heads": 2, "kv_heads": 1, "head_dim": 64, "d_ff": 256}
-    model = dataclasses.replace(experiment.model, global_layers=(1,), scan_group=0, **shape)
-    small = dataclasses.replace(experiment, model=model, start=FreshStart())
-    state = init_state(small, 512, mesh)
+    width = {"layers": 2, "d_model": 128, "q_heads": 2, "kv_heads": 1, "head_dim": 64, "d_ff": 128}
+    model = dataclasses.replace(experiment.model, global_layers=(1,), scan_group=0, rope=Rope(), **width)
+    fresh = initialised(model, experiment.trainable, mesh)
     found = {}
-    for kind, tree in (("trained", state.params), ("frozen", state.frozen)):
+    for kind, tree in (("trained", fresh.params), ("frozen", fresh.frozen)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             key = jax.tree_util.keystr(path, simple=True, separator=".")
-            given = kind == "frozen" or not key.startswith("blocks.") or key.count(".") == 1
-            if given and not isinstance(experiment.start, FreshStart):
-                found[kind, key] = type(experiment.start).__name__
+            adapter = kind == "trained" and bool(jax.tree.leaves(fresh.frozen))
+            if adapter or isinstance(experiment.start, FreshStart):
+                scaled = adapter or (isinstance(model.init, ScaledInit) and key != "embed")
+                found[kind, key] = describe(np.asarray(leaf, np.float64), 128 if scaled else None)
             else:
-                inputs = 128 if key.count(".") == 2 or isinstance(model.init, ScaledInit) else None
-                found[kind, key] = describe(np.asarray(leaf), path[-1].key, inputs)
+                found[kind, key] = type(experiment.start).__name__
     return found
 
 
-def describe(values: np.ndarray, name: str, inputs: int | None) -> str:
+@functools.cache
+def initialised(model: ModelConfig, trainable: AllWeights | LoRA, mesh: Mesh) -> TrainState:
+    return init_state(Experiment(model=model, trainable=trainable, optimizer=AdamW()), 512, mesh)
+
+
+def describe(values: np.ndarray, inputs: int | None) -> str:
     """A constant, or a standard deviation; over the root of `inputs` where it depends on the width."""
     if (distinct := np.unique(values)).size <= 2:
         return " or ".join(f"{value:g}" for value in distinct)
-    std = values.astype(np.float64).std()
-    return f"normal {std:.2g}" if inputs is None or name == "embed" else f"normal {std * inputs**0.5:.2g}/sqrt(inputs)"
+    std = values.std()
+    return f"normal {std:.2g}" if inputs is None else f"normal {std * inputs**0.5:.2g}/sqrt(inputs)"
 
 
 def test_every_experiment_is_in_the_registry():

@@ -121,6 +121,13 @@ def test_adapters_learn_and_nothing_else_changes(folder, tuned):
         np.testing.assert_array_equal(merged[name], weights[name])
 
 
+def test_adapters_on_a_mesh_take_the_steps_of_one_device(folder, tuned):
+    cut = dataclasses.replace(tuned, mesh=MeshShape(fsdp=2, context=2, tensor=2), steps=5)
+    train(cut, folder / "cut")
+    one, other = (metrics_by_step(folder / name / "metrics.jsonl")[:5] for name in ("tuned", "cut"))
+    np.testing.assert_allclose([line["loss"] for line in other], [line["loss"] for line in one], atol=1e-5)
+
+
 def test_a_checkpoint_holds_adapters_only_and_resumes(folder, tuned):
     mesh = tuned.mesh.build()
     with jax.set_mesh(mesh), Checkpoints(folder / "tuned" / "checkpoints", 1) as checkpoints:
