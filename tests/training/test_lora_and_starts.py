@@ -1,6 +1,7 @@
 """Where runs start and what they train, with real folders: weights, rows, runs."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -103,7 +104,7 @@ def test_an_update_has_the_rank_and_the_scale_asked_for(folder):
 
 @pytest.fixture(scope="module")
 def tuned(folder):
-    """A run of adapters over the weights, stopped halfway and resumed."""
+    """A run of adapters over the weights."""
     lora = experiment(folder, start=Weights(str(folder / "weights")), trainable=LoRA(rank=4))
     train(lora, folder / "tuned")
     return lora
@@ -132,11 +133,16 @@ def test_a_checkpoint_holds_adapters_only_and_resumes(folder, tuned):
     mesh = tuned.mesh.build()
     with jax.set_mesh(mesh), Checkpoints(folder / "tuned" / "checkpoints", 1) as checkpoints:
         step, state = restored(checkpoints, tuned, VOCAB, mesh)
-        saved = checkpoints.restore(abstract_state(tuned, VOCAB, mesh).saved)
+        _, saved = checkpoints.restore(abstract_state(tuned, VOCAB, mesh).saved)
     assert step == 40 and saved.frozen == {}
     assert {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(saved.params)} == {"a", "b"}
     assert_same(state.frozen, base(folder))
     assert_same(state.params, saved.params)
+    shutil.copytree(folder / "tuned", folder / "again")
+    shutil.rmtree(folder / "again" / "checkpoints" / "40")
+    (folder / "again" / "results.json").unlink()
+    train(tuned, folder / "again")
+    assert_same(trained_weights(folder / "again", tuned, VOCAB), trained_weights(folder / "tuned", tuned, VOCAB))
 
 
 @pytest.mark.parametrize("to, reader", [("orbax", WeightsReader), ("hf", HuggingFaceReader)])
