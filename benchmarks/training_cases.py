@@ -27,7 +27,7 @@ class Case:
       model, vocab_size: the model.
       batch, length: rows, and tokens in a row.
       shortest: documents have `shortest` to `length` tokens, log-uniformly; they fill rows without padding.
-      dtype: of weights, activations and optimiser state.
+      dtype: what the network computes in; weights and optimiser are float32.
       mesh: how our side lays the model out.
       gpu: for a GPU, else for CPUs.
       tolerance: by which share the losses of the sides may differ, as sums in another order do.

@@ -32,25 +32,31 @@ class Ours:
         import jax
         from jax.sharding import NamedSharding
 
-        from cwm_jax.model.sharding import ShardingRules
-        from cwm_jax.model.transformer import init_params, rebuilder
-        from cwm_jax.training.optimizers import AdamW
-        from cwm_jax.training.step import TrainState, make_step
+        from cwm_jax.model.transformer import rebuilder
+        from cwm_jax.training.experiment import Experiment
+        from cwm_jax.training.optimizers import AdamW, WarmupConstantDecay
+        from cwm_jax.training.state import init_state, optimizer_of
+        from cwm_jax.training.step import make_step
 
-        rules, self._mesh, self._jax, self._case = ShardingRules(), case.mesh.build(), jax, case
+        constant = WarmupConstantDecay(warmup=1, decay=0.0)
+        experiment = Experiment(
+            model=case.model,
+            optimizer=AdamW(PEAK_LR),
+            schedule=constant,
+            mesh=case.mesh,
+            compute=case.dtype,
+            steps=10**6,
+        )
+        self._jax, self._mesh, self._case, rules = jax, case.mesh.build(), case, experiment.rules
         with jax.set_mesh(self._mesh):
-            params = jax.device_put(
-                jax.tree.map(lambda leaf: leaf.astype(case.dtype), init_params(case.model, case.vocab_size, 0)),
-                NamedSharding(self._mesh, rules.spec()),
-            )
+            self._state = init_state(experiment, case.vocab_size, self._mesh)
             if not weights.exists():
-                _save(weights, case, params)
-            optimizer = AdamW(peak_lr=PEAK_LR).build(lambda step: 1.0)
-            self._state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.int32(0)))(params)
+                _save(weights, case, self._state.params)
             rows = NamedSharding(self._mesh, rules.spec("batch", "sequence"))
             self._batch = jax.tree.map(lambda array: jax.device_put(array, rows), case.row())
-            step = jax.jit(make_step(rebuilder(case.model, case.vocab_size), optimizer, rules), donate_argnums=0)
-            self._step = step.lower(self._state, self._batch).compile()
+            rebuild, optimizer = rebuilder(case.model, case.vocab_size), optimizer_of(experiment)
+            step = make_step(rebuild, optimizer, rules, experiment.guard, experiment.dtype)
+            self._step = jax.jit(step, donate_argnums=0).lower(self._state, self._batch).compile()
 
     def train(self, steps: int) -> float:
         """The loss of the last of so many steps."""
@@ -89,7 +95,7 @@ class Theirs:
         torch.set_num_threads(CORES)
         self._torch, self._case = torch, case
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = CwmForCausalLM.from_pretrained(weights, dtype=getattr(torch, case.dtype), attn_implementation="sdpa")
+        model = CwmForCausalLM.from_pretrained(weights, dtype=torch.float32, attn_implementation="sdpa")
         model = model.to(self._device).train()
         matrices = [weight for weight in model.parameters() if weight.ndim == 2]
         vectors = [weight for weight in model.parameters() if weight.ndim == 1]
@@ -111,7 +117,8 @@ class Theirs:
     def train(self, steps: int) -> float:
         """The loss of the last of so many steps."""
         for _ in range(steps):
-            loss = self._model(**self._batch, use_cache=False).loss
+            with self._torch.autocast(self._device, self._torch.bfloat16, enabled=self._case.dtype == "bfloat16"):
+                loss = self._model(**self._batch, use_cache=False).loss
             loss.backward()
             self._torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
             self._optimizer.step()
@@ -145,7 +152,7 @@ def _save(folder: Path, case: Case, params) -> None:
     from cwm_jax.checkpoints.huggingface import write_huggingface
     from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex
 
-    index = WeightsIndex(case.model, case.vocab_size, case.dtype)
+    index = WeightsIndex(case.model, case.vocab_size, "float32")
     folder.mkdir(parents=True)
     write_huggingface(folder, index, ParamsReader(index, params).read, lambda: None)
 
