@@ -17,8 +17,10 @@ test: setup-dev
 lint: setup-dev
 	$(BIN)/ruff check .
 
-benchmarks: setup
+benchmarks: setup-dev
 	$(BIN)/python benchmarks/recorder.py --out benchmarks/results/recorder.json
+	$(BIN)/python benchmarks/train_vs_transformers.py --out benchmarks/results/train_vs_transformers.json
+	$(BIN)/python benchmarks/convert_memory.py --out benchmarks/results/convert_memory.json
 
 setup: $(VENV)/.requirements $(VENV)/.bubblewrap
 

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
+
 from cwm_jax.tracing import Isolation, Limits, Trace, record, record_many
 from cwm_jax.tracing.language import compress, source_lines
 from cwm_jax.tracing.trace import Frame
