@@ -31,9 +31,7 @@ class Flops:
         return 3 * (self.matmul + self.attention)
 
 
-def flops(
-    config: ModelConfig, vocab_size: int, length: int, global_window: int | None = None, start: int = 0
-) -> Flops:
+def flops(config: ModelConfig, vocab_size: int, length: int, global_window: int | None = None, start: int = 0) -> Flops:
     """FLOPs a token of sequences of `length` tokens, as if each were one document.
 
     Args:

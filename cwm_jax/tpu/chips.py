@@ -1,13 +1,14 @@
 """TPU generations, and named topologies of them such as `v5p:4x8x8`."""
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from cwm_jax.tpu import libtpu
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Topology:
         """
         from jax.experimental import topologies
 
-        prepare_libtpu()
+        libtpu.compile_only()
         host = {"chips_per_host_bounds": (1, 1, 1)} if self.chips == 1 else {}
         try:
             described = topologies.get_topology_desc(str(self), "tpu", chip_config_name=self.chip.config, **host)
@@ -111,18 +112,6 @@ class Topology:
         cubes = all(size % 4 == 0 for size in self.shape)
         closed = [cubes if self.chip.axes == 3 else self.shape[axis] == 16 for axis in axes]
         return self.chip.ici_bandwidth * sum(1.0 if ring else 0.5 for ring in closed)
-
-
-def prepare_libtpu() -> None:
-    """Tells libtpu that it is to compile only: no TPU is looked for, no network asked, no lock taken.
-
-    What the user has set stays. Before JAX starts this also keeps JAX itself on the CPU.
-    """
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5p-8")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
 
 
 def coordinates(devices: Sequence[Any]) -> np.ndarray:

@@ -19,12 +19,16 @@ def cwm() -> ModelConfig:
     return config.load(["experiments/models/cwm_32b.gin"], [], ModelConfig)
 
 
-@pytest.mark.parametrize(("length", "cap", "gflop"), [(8192, None, 210.1), (65_536, 32_768, 248.2), (131_072, None, 300.4)])
+@pytest.mark.parametrize(
+    ("length", "cap", "gflop"), [(8192, None, 210.1), (65_536, 32_768, 248.2), (131_072, None, 300.4)]
+)
 def test_cwm_as_released(cwm, length, cap, gflop):
     assert round(flops(cwm, VOCAB, length, cap).training / 1e9, 1) == gflop
 
 
-@pytest.mark.parametrize(("length", "cap", "gflop"), [(8192, None, 210.1), (65_536, 32_768, 246.9), (131_072, None, 296.1)])
+@pytest.mark.parametrize(
+    ("length", "cap", "gflop"), [(8192, None, 210.1), (65_536, 32_768, 246.9), (131_072, None, 296.1)]
+)
 def test_cwm_without_a_global_layer_at_the_end(cwm, length, cap, gflop):
     plain = dataclasses.replace(cwm, global_layers=tuple(range(0, 64, 4)))
     assert round(flops(plain, VOCAB, length, cap).training / 1e9, 1) == gflop
