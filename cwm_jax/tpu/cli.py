@@ -27,9 +27,9 @@ def main(argv: list[str]) -> int:
     topology = Topology.parse(arguments.topology)
     libtpu.compile_only()
 
+    from cwm_jax.report.forecast import print_forecast
     from cwm_jax.tpu.compile import compile_step
     from cwm_jax.tpu.forecast import forecast
-    from cwm_jax.tpu.table import print_forecast
     from cwm_jax.training.experiment import Experiment
 
     experiment = config.load(files, overrides, Experiment)

@@ -8,14 +8,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 KINDS = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all")
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (\(?.*?\)?) ([a-z][\w\-]*)\((.*)$")
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?[\w.\-]+ = (\(?.*?\)?) ([a-z][\w\-]*)\((.*)$")
 _CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\dm\d\w*)?)\[([\d,]*)\]")
@@ -50,8 +50,7 @@ def collectives(hlo: str) -> list[Collective]:
       ValueError: a loop with collectives in it does not say how often it runs.
     """
     computations, entry = _computations(hlo)
-    found = _walk(computations, entry, 1, set())
-    return [collective for collective in found if len(collective.group) > 1]
+    return [collective for collective in _walk(computations, entry) if len(collective.group) > 1]
 
 
 def table(found: Sequence[Collective], mesh_shape: dict[str, int]) -> list[dict]:
@@ -86,44 +85,44 @@ def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
     return computations, entry
 
 
-def _walk(computations: dict[str, list[str]], name: str, trips: int, seen: set[str]) -> Iterator[Collective]:
-    """Collectives of one computation and all that it calls; `seen` holds those of this trip that were counted."""
+def _walk(computations: dict[str, list[str]], name: str) -> Iterator[Collective]:
+    """Collectives of one computation and all that it calls, for one run of it."""
+    # XLA for TPUs spreads a collective over fusions that do other work meanwhile, and repeats it in each: the first
+    # one starts it, those that follow have this name, the last one ends it.
+    if name.startswith("async_collective_fusion") or any("AsyncCollectiveDone" in line for line in computations[name]):
+        return
     for line in computations[name]:
         if not (parsed := _INSTRUCTION.match(line)):
             continue
-        instruction, result, opcode, rest = parsed.groups()
+        result, opcode, rest = parsed.groups()
         if opcode == "while":
-            yield from _loop(computations, line, trips)
+            yield from _loop(computations, rest)
         elif (kind := opcode.removesuffix("-start")) in KINDS:
-            # fusions that overlap one collective with work repeat it under the same channel
-            channel = re.search(r"channel_id=(\d+)", rest)
-            if (key := channel[1] if channel else instruction) not in seen:
-                seen.add(key)
-                yield _collective(kind, result, opcode != kind, rest, trips, name.startswith("all-reduce-scatter"))
-        else:
+            yield _collective(kind, result, opcode != kind, rest, name.startswith("all-reduce-scatter"))
+        elif not opcode.endswith(("-update", "-done")):
             called = _CALLED.findall(rest)
             for branches in _BRANCHES.findall(rest):
                 called += re.findall(r"%?([\w.\-]+)", branches)
             for inner in called:
-                yield from _walk(computations, inner, trips, seen)
+                yield from _walk(computations, inner)
 
 
-def _loop(computations: dict[str, list[str]], line: str, trips: int) -> list[Collective]:
-    condition = re.search(r"condition=%?([\w.\-]+)", line)[1]
-    body = list(_walk(computations, re.search(r"body=%?([\w.\-]+)", line)[1], 1, set()))
+def _loop(computations: dict[str, list[str]], rest: str) -> list[Collective]:
+    condition = re.search(r"condition=%?([\w.\-]+)", rest)[1]
+    body = list(_walk(computations, re.search(r"body=%?([\w.\-]+)", rest)[1]))
     if not body:
         return []
-    if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', line):
+    if known := re.search(r'known_trip_count"?:\{"n":"(\d+)"', rest):
         times = int(known[1])
     else:  # a scan counts from zero to a constant
         bounds = re.findall(r" s32\[\]\S* constant\((\d+)\)", "\n".join(computations[condition]))
         if len(bounds) != 1:
             raise ValueError(f"the loop with condition {condition!r} does not say how often it runs: {bounds}")
         times = int(bounds[0])
-    return [Collective(c.kind, c.bytes, c.group, c.trips * trips * times) for c in body]
+    return [replace(collective, trips=collective.trips * times) for collective in body]
 
 
-def _collective(kind: str, result: str, start: bool, rest: str, trips: int, scatter: bool) -> Collective:
+def _collective(kind: str, result: str, start: bool, rest: str, scatter: bool) -> Collective:
     arrays = [(dtype, dims) for dtype, dims in _SHAPE.findall(result) if dims or not start]
     if start and kind in ("all-gather", "collective-permute"):
         arrays = arrays[len(arrays) // 2 :]  # operands come first, then results
@@ -133,7 +132,7 @@ def _collective(kind: str, result: str, start: bool, rest: str, trips: int, scat
         size *= len(group)
     elif scatter:  # on TPUs a reduce-scatter is a fusion of an all-reduce and a slice
         kind = "reduce-scatter"
-    return Collective(kind, size, group, trips)
+    return Collective(kind, size, group, trips=1)
 
 
 def _width(dtype: str) -> float:

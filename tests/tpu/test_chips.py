@@ -1,5 +1,6 @@
 """Chips and topologies, with the compiler's own word where it is installed."""
 
+import os
 import subprocess
 import sys
 
@@ -45,7 +46,8 @@ sys.modules["libtpu"] = None
 from cwm_jax.tpu.chips import Topology
 Topology.parse("v5e:2x2").describe()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    env = {name: value for name, value in os.environ.items() if name != "TPU_LIBRARY_PATH"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=env)
     assert "ValueError: topology v5e:2x2" in done.stderr and "requirements-tpu.txt" in done.stderr
 
 

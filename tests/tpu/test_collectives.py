@@ -49,24 +49,31 @@ def test_two_layers_by_hand(two_layers):
     assert (gathered, reduced, summed) == (2 * half, 2 * half, 2 * activations)
 
 
-# What XLA for TPUs writes: an all-gather spread over two fusions that share a channel, a reduce-scatter that is a
-# fusion of an all-reduce, loops that say how often they run in their condition alone, and groups as axes of a mesh.
+# What XLA for TPUs writes: an all-gather spread over three fusions, on a channel that others use as well; a
+# reduce-scatter that is a fusion of an all-reduce; loops that say in their condition alone how often they run.
 TPU_HLO = """
 %start (p: bf16[8,64]) -> (bf16[8,64], bf16[32,64]) {
-  %all-gather.1 = bf16[32,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=9, replica_groups=mesh['a'=4,'b'=2] {'a'}
+  %all-gather.1 = bf16[32,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=1, replica_groups=mesh['a'=4,'b'=2] {'a'}
+  ROOT %started = (bf16[8,64]{1,0}, bf16[32,64]{1,0}) custom-call(%p), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.1 (p: bf16[8,64]) -> (bf16[8,64], bf16[32,64]) {
+  %all-gather.2 = bf16[32,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=1, replica_groups=mesh['a'=4,'b'=2] {'a'}
 }
 
 %done (p: bf16[8,64]) -> bf16[32,64] {
-  %all-gather.2 = bf16[32,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=9, replica_groups=mesh['a'=4,'b'=2] {'a'}
+  %all-gather.3 = bf16[32,64]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=1, replica_groups=mesh['a'=4,'b'=2] {'a'}
+  ROOT %ended = bf16[32,64]{1,0} custom-call(%p, %all-gather.3), custom_call_target="AsyncCollectiveDone"
 }
 
 %all-reduce-scatter.1 (p: f32[16,64]) -> f32[8,64] {
-  %all-reduce.1 = f32[16,64]{1,0} all-reduce(%p), channel_id=2, replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%add
+  %all-reduce.1 = f32[16,64]{1,0} all-reduce(%p), channel_id=1, replica_groups={{0,1},{2,3},{4,5},{6,7}}, to_apply=%add
 }
 
 %body (p: (s32[], bf16[8,64])) -> (s32[], bf16[8,64]) {
   %fusion.1 = (bf16[8,64]{1,0}, bf16[32,64]{1,0}) fusion(%p), kind=kCustom, calls=%start
-  %fusion.2 = bf16[32,64]{1,0} fusion(%fusion.1), kind=kCustom, calls=%done
+  %fusion.2 = bf16[8,64]{1,0} fusion(%fusion.1), kind=kOutput, calls=%async_collective_fusion.1
+  %fusion.4 = bf16[32,64]{1,0} fusion(%fusion.2), kind=kCustom, calls=%done
   %fusion.3 = f32[8,64]{1,0} fusion(%q), kind=kCustom, calls=%all-reduce-scatter.1
 }
 

@@ -1,4 +1,4 @@
-"""The report in the terminal."""
+"""What the TPU compiler said of a train step, in the terminal."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def print_forecast(report: dict[str, Any], console: Console | None = None) -> None:
-    """Prints a report (see `forecast`)."""
+    """Prints a report as `compile` writes it."""
     r, timing, console = report, report["roofline"], console or Console(highlight=False)
     mesh = ", ".join(f"{axis} {size}" for axis, size in r["mesh"].items() if size > 1) or "one device"
     full = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in timing["seconds_at_full_speed"].items())
