@@ -17,7 +17,7 @@ VERBS = {
 
 
 def main(argv: list[str]) -> int:
-    """Runs one verb; 2 for a bad call, else what the verb returns."""
+    """Runs one verb; 2 for a bad call, 1 for a failure that the message explains, else what the verb returns."""
     if not argv or argv[0] not in VERBS:
         if argv and argv[0] not in ("-h", "--help"):
             print(f"there is no verb {argv[0]!r}", file=sys.stderr)
@@ -34,6 +34,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"cwm_jax {argv[0]}: {error}", file=sys.stderr)
         return 2
+    except (OSError, ArithmeticError) as error:  # a full disk, a training that diverged
+        print(f"cwm_jax {argv[0]}: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,21 +1,31 @@
 """Files that are whole or not there: a run may be killed at any point."""
 
+import errno
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
     """Writes `content` beside `path` and moves it there, so that no reader and no later run sees half a file.
 
     Makes the folder where it is missing. Text is written as UTF-8.
+
+    Raises:
+      OSError: the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        with full_disk(path):
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -24,3 +34,27 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def full_disk(path: str | os.PathLike) -> Iterator[None]:
+    """Has the error of a full disk name `path`, the space that is left and the fix.
+
+    Raises:
+      OSError: the work inside found no space, or no right to more of it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise OSError(error.errno, f"{os.strerror(error.errno)}; {make_room(path)}", str(path)) from error
+
+
+def make_room(path: str | os.PathLike) -> str:
+    """What to do when there is no space for `path`."""
+    folder = next(folder for folder in Path(path).absolute().parents if folder.exists())
+    return (
+        f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB are free there. Make room, or raise the limit, "
+        "and give the same command again: it goes on from the last thing that was written whole"
+    )

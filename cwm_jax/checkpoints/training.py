@@ -1,39 +1,137 @@
-"""Training checkpoints: the state, the position of the data, and what the state fits."""
+"""Training checkpoints: the state, its fingerprint, and the position of the data.
 
+The fingerprint is computed from the arrays where they lie, before they are written and after they were read, so it
+covers all that is between: disks, compression, transport, resharding. It costs one pass over memory, no file is read
+twice, and it is the same on every mesh, as sums of integers have no order.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
+
+from cwm_jax.files import full_disk, make_room
+
+_FULL_DISK = re.compile("no space left|disk quota|file too large|RESOURCE_EXHAUSTED", re.IGNORECASE)
+
+
+class DamagedCheckpoint(ValueError):
+    """What was read is not what was written, or cannot be read."""
 
 
 class Checkpoints:
     """The checkpoints of one run, written in the background; the last two are kept. A context manager."""
 
     def __init__(self, folder: Path, every: int):
+        self.folder = Path(folder).absolute()
         self._checkpointer = ocp.training.Checkpointer(
-            Path(folder).absolute(),
+            self.folder,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(every),
             preservation_policy=ocp.training.preservation_policies.LatestN(2),
         )
 
-    def save(self, step: int, state: Any, data: grain.DatasetIterator, force: bool = False) -> None:
-        """Saves if `step` is due or `force`; the data's position is that after `step` batches."""
-        if force and self.latest == step:
-            return
-        self._checkpointer.save_checkpointables_async(step, {"state": state, "data": data}, force=force)
-
     @property
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint; None where there is none."""
+        """The step of the newest checkpoint that was written to its end; None where there is none."""
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
 
-    def restore(self, abstract_state: Any, data: grain.DatasetIterator | None = None) -> Any:
-        """The newest state, laid out as `abstract_state` says (on any mesh); `data` is moved to its position."""
-        wanted = {"state": abstract_state} | ({} if data is None else {"data": data})
-        return self._checkpointer.load_checkpointables(self.latest, wanted)["state"]
+    def due(self, step: int) -> bool:
+        """Whether the interval says that `step` is saved."""
+        return self._checkpointer.should_save(step)
+
+    def save(self, step: int, state: Any, data: grain.DatasetIterator) -> None:
+        """Saves, unless `step` is saved already; the data's position is that after `step` batches.
+
+        Raises:
+          OSError: no space for this checkpoint, or for the one before, which was still being written.
+        """
+        if self.latest == step:
+            return
+        parts = {"state": state, "fingerprint": _fingerprint(state), "data": data}
+        with self._room():
+            self._checkpointer.save_checkpointables_async(step, parts, force=True)
+
+    def wait(self) -> None:
+        """Returns when all is on disk; raises OSError where there is no space."""
+        with self._room():
+            self._checkpointer.wait()
+
+    def restore(self, abstract_state: Any, data: grain.DatasetIterator | None = None) -> tuple[int, Any]:
+        """Step and state of the newest whole checkpoint; says so on stderr when it is not the newest of all.
+
+        Args:
+          abstract_state: shapes, dtypes and shardings, on any mesh.
+          data: moved to its position.
+
+        Raises:
+          DamagedCheckpoint: none is whole; the message has the reason for each.
+        """
+        reasons = []
+        for checkpoint in reversed(self._checkpointer.checkpoints):
+            try:
+                state = self._load(checkpoint.step, abstract_state, data)
+            except Exception as error:  # a damaged file may raise anything, from any library below
+                reasons.append(f"step {checkpoint.step}: {str(error).splitlines()[0][:200] or type(error).__name__}")
+                continue
+            for reason in reasons:
+                print(f"checkpoint of {reason}; using that of step {checkpoint.step} instead", file=sys.stderr)
+            return checkpoint.step, state
+        raise DamagedCheckpoint(
+            f"no checkpoint in {self.folder} can be used ({'; '.join(reasons)}). Put a copy of one there, or delete "
+            "this folder to start from the beginning"
+        )
+
+    def _load(self, step: int, abstract_state: Any, data: grain.DatasetIterator | None) -> Any:
+        scalar = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), "uint32", sharding=_whole(x.sharding)), abstract_state)
+        parts = {"state": abstract_state, "fingerprint": scalar} | ({} if data is None else {"data": data})
+        loaded = self._checkpointer.load_checkpointables(step, parts)
+        expected, found = jax.device_get((loaded["fingerprint"], _fingerprint(loaded["state"])))
+        same = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda one, other: one == other, expected, found))
+        if wrong := [jax.tree_util.keystr(path, simple=True, separator=".") for path, equal in same if not equal]:
+            raise DamagedCheckpoint(f"the numbers of {', '.join(wrong[:3])} are not those that were saved")
+        return loaded["state"]
+
+    def set_aside(self, after: int) -> None:
+        """Moves what lies beyond step `after`, damaged or half-written, out of the way of new checkpoints; says so.
+
+        Only for who writes here: a half-written checkpoint may be another process's work.
+        """
+        if jax.process_index() == 0:
+            for path in sorted(self.folder.iterdir()):
+                if found := re.match(r"(\d+)($|\.orbax)", path.name):
+                    if int(found[1]) <= after and not found[2]:
+                        continue
+                    place = path.with_name(f"damaged-{path.name}")
+                    number = 1
+                    while place.exists():
+                        number += 1
+                        place = path.with_name(f"damaged-{path.name}-{number}")
+                    path.rename(place)
+                    what = "was not written to its end" if found[2] else "is damaged"
+                    print(f"checkpoint of step {found[1]} {what}: now {place}, yours to delete", file=sys.stderr)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints set aside")
+        self._checkpointer.reload()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Orbax and TensorStore report a full disk in errors of many types; here it is one."""
+        try:
+            with full_disk(self.folder):
+                yield
+        except Exception as error:
+            if isinstance(error, OSError) or not _FULL_DISK.search(str(error)):
+                raise
+            raise OSError(f"no space for a checkpoint in {self.folder}; {make_room(self.folder)}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -45,3 +143,29 @@ class Checkpoints:
 def abstract(tree: Any) -> Any:
     """Shapes, dtypes and shardings of a tree of arrays, for `restore`."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
+    """The sharding of a scalar on the devices of `sharding`."""
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return sharding
+
+
+@jax.jit
+def _fingerprint(tree: Any) -> Any:
+    """A uint32 for each array: the sum of its bits, each element times an odd number of its own, modulo 2³².
+
+    Odd numbers have inverses there, so one changed element always changes the sum, and other damage does but for one
+    case in 2³² (our choice: damage is no adversary, a cryptographic hash would buy nothing).
+    """
+
+    def fingerprint(x: jax.Array) -> jax.Array:
+        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype("uint32")
+        place = jnp.zeros((), "uint32")
+        for axis, size in enumerate(x.shape):
+            sharding = jax.typeof(x).sharding
+            place = place * size + jax.lax.broadcasted_iota("uint32", x.shape, axis, out_sharding=sharding)
+        return jnp.sum((2 * place + 1) * bits, dtype="uint32")
+
+    return jax.tree.map(fingerprint, tree)

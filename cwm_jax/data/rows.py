@@ -105,16 +105,39 @@ def write_rows(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
-class RowFile:
-    """Random access to the rows of one ArrayRecord file."""
+_AGAIN = (
+    "Copy it back, or delete manifest.json beside it and give the same command again, which makes the same rows from "
+    "the recorded programs; nothing that was learnt is lost"
+)
 
-    def __init__(self, path: Path):
+
+class RowFile:
+    """Random access to the rows of one ArrayRecord file.
+
+    Args:
+      path: the file.
+      count: the rows that it should hold, where that is known.
+
+    Raises:
+      FileNotFoundError: it is gone.
+      ValueError: it was cut off, or is damaged.
+    """
+
+    def __init__(self, path: Path, count: int | None = None):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}, a file of training rows, is gone. {_AGAIN}")
+        self._path = path
         self._reader = ArrayRecordReader(str(path))
+        if count is not None and len(self) != count:  # of a file that was cut off the reader finds no row at all
+            raise ValueError(f"{path} is damaged: {len(self):,} of its {count:,} rows can be found. {_AGAIN}")
 
     def __len__(self) -> int:
         return self._reader.num_records()
 
     def read(self, indices: np.ndarray) -> Row:
-        """The rows at `indices`, stacked: every array [len(indices), S]."""
-        rows = [from_bytes(data) for data in self._reader.read(indices.tolist())]
+        """The rows at `indices`, stacked: every array [len(indices), S]. Raises ValueError where they are damaged."""
+        try:
+            rows = [from_bytes(data) for data in self._reader.read(indices.tolist())]
+        except RuntimeError as error:
+            raise ValueError(f"{self._path} is damaged: {error}. {_AGAIN}") from error
         return Row(*(np.stack(arrays) for arrays in zip(*rows)))

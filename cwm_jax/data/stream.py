@@ -61,8 +61,8 @@ class BucketedBatches:
             )
         object.__setattr__(self, "_counts", usable)
         object.__setattr__(self, "_sizes", sizes)
-        for length in usable:
-            self._files[length] = RowFile(self.folder / f"rows-{length}.array_record")
+        for length, count in usable.items():
+            self._files[length] = RowFile(self.folder / f"rows-{length}.array_record", count)
 
     def _rows_per_batch(self, length: int) -> int:
         return max(1, self.config.tokens_per_batch // length // self.row_multiple) * self.row_multiple

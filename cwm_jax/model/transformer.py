@@ -4,6 +4,7 @@ Shapes: B batch, S query positions, T key positions, D model, H query heads, G K
 K head dim, F feed-forward, V vocabulary, L layers, W convolution taps.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,11 +13,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
+from jax.sharding import reshard
 
-from cwm_jax.model.attention import CausalBlocks, attention, visible
+from cwm_jax.model.attention import CausalBlocks, Reference, Splash, masked_attention, visible
 from cwm_jax.model.components import NormalInit, QKNorm, ScaledInit, ShortConv, rms_norm
+from cwm_jax.model.context_parallel import attend_on_mesh
 from cwm_jax.model.rope import Rope, rotate
 from cwm_jax.model.sharding import ShardingRules
+
+_RULES = ShardingRules()
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class ModelConfig:
       qk_norm: norm of queries and keys, or None (CWM).
       init: how matrices start.
       attention: how whole rows attend.
-      scan_group: layers in one step of a scan over the stack; 0 unrolls all, which is faster when few.
+      scan_group: layers in one step of a scan over the stack, each made anew in the backward pass; 0 unrolls all and
+        keeps what they computed, which is faster when they are few.
     """
 
     layers: int = 4
@@ -50,7 +56,7 @@ class ModelConfig:
     conv: ShortConv | None = None
     qk_norm: QKNorm | None = None
     init: NormalInit | ScaledInit = field(default_factory=NormalInit)
-    attention: CausalBlocks = field(default_factory=CausalBlocks)
+    attention: CausalBlocks | Splash | Reference = field(default_factory=CausalBlocks)
     scan_group: int = 0
 
     def __post_init__(self):
@@ -61,11 +67,14 @@ class ModelConfig:
         if self.scan_group and self.layers % self.scan_group:
             raise ValueError(f"ModelConfig.scan_group={self.scan_group} must divide layers={self.layers}")
 
-    def windows(self) -> tuple[int | None, ...]:
-        """The window of each layer; None where a layer sees everything."""
-        if self.global_layers is None:
-            return (None,) * self.layers
-        return tuple(None if index in self.global_layers else self.local_window for index in range(self.layers))
+    def windows(self, global_window: int | None = None) -> tuple[int | None, ...]:
+        """The window of each layer; None where a layer sees everything.
+
+        Args:
+          global_window: what global layers see for now; CWM narrows it for batches of shorter documents (paper §4.2).
+        """
+        is_global = [self.global_layers is None or index in self.global_layers for index in range(self.layers)]
+        return tuple(global_window if one else self.local_window for one in is_global)
 
 
 class Cache(NamedTuple):
@@ -114,6 +123,10 @@ class Transformer(nnx.Module):
         self.final_norm = nnx.Param(jnp.ones(D))
         self.lm_head = matrix(D, V, fan_in=D)
 
+    @property
+    def vocab_size(self) -> int:
+        return self.lm_head.shape[1]
+
     def empty_cache(self, batch: int, length: int) -> Cache:
         """A cache for `batch` sequences of at most `length` tokens."""
         c = self.config
@@ -126,7 +139,12 @@ class Transformer(nnx.Module):
         return Cache(layers(*entries), layers(*entries), layers(batch, taps, c.d_model))
 
     def __call__(
-        self, tokens_BS: jax.Array, positions_BS: jax.Array, segments_BS: jax.Array, rules: ShardingRules | None = None
+        self,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        segments_BS: jax.Array,
+        rules: ShardingRules = _RULES,
+        global_window: int | None = None,
     ) -> jax.Array:
         """Logits [B, S, V] in float32 of whole rows.
 
@@ -134,23 +152,43 @@ class Transformer(nnx.Module):
           tokens_BS: int32 token ids.
           positions_BS: int32, counting from 0 in each document.
           segments_BS: int32, one number for each document of a row; tokens see their own document only.
-          rules: how activations lie on the mesh; None off a mesh.
+          rules: how arrays lie on the mesh in force, if there is one.
+          global_window: tokens that global layers see; None is all.
         """
-        masks = {
-            window: visible(positions_BS, positions_BS, segments_BS, segments_BS, window)
-            for window in set(self.config.windows())
-        }
+        return self.head(rules)(self.hidden(tokens_BS, positions_BS, segments_BS, rules, global_window))
+
+    def hidden(
+        self,
+        tokens_BS: jax.Array,
+        positions_BS: jax.Array,
+        segments_BS: jax.Array,
+        rules: ShardingRules = _RULES,
+        global_window: int | None = None,
+    ) -> jax.Array:
+        """What the head makes logits of, [B, S, D]; the arguments are those of a call."""
         angles = self.config.rope.angles(positions_BS, self.config.head_dim)
         x_BSD = self._embed(tokens_BS, rules)
         past_BWD = jnp.zeros_like(x_BSD[:, : self.config.conv.taps - 1]) if self.config.conv else None
 
         def layer(x_BSD, weights, window):
             def attend(q_BSHK, k_BSGK, v_BSGK):
-                return self.config.attention(q_BSHK, k_BSGK, v_BSGK, masks[window])
+                return attend_on_mesh(self.config.attention, q_BSHK, k_BSGK, v_BSGK, segments_BS, window, rules)
 
-            return self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend)[0]
+            return self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend, rules)[0]
 
-        return self._head(self._stack(x_BSD, layer))
+        return self._stack(x_BSD, layer, self.config.windows(global_window))
+
+    def head(self, rules: ShardingRules = _RULES) -> Callable[[jax.Array], jax.Array]:
+        """The last step of the network, its weights in place: from `hidden` to logits [B, S, V] in float32."""
+        spec = rules.spec("batch", "sequence", "vocab")
+        # Held in float32, so that its gradient is summed there when it is used chunk by chunk.
+        head_DV = rules.whole("lm_head", self.lm_head[...]).astype(jnp.float32)
+
+        def logits(x_BSD: jax.Array) -> jax.Array:
+            h_BSD = rms_norm(x_BSD, self.final_norm[...], self.config.norm_eps)
+            return dense(h_BSD, head_DV.astype(h_BSD.dtype), spec).astype(jnp.float32)
+
+        return logits
 
     def decode(
         self, tokens_BS: jax.Array, positions_BS: jax.Array, cache: Cache, lengths_B: jax.Array | None = None
@@ -168,7 +206,7 @@ class Transformer(nnx.Module):
         key_positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
         one_BS, one_BT = jnp.zeros((B, S), jnp.int32), jnp.zeros((B, T), jnp.int32)
         angles = self.config.rope.angles(positions_BS, self.config.head_dim)
-        x_BSD = self._embed(tokens_BS, None)
+        x_BSD = self._embed(tokens_BS, _RULES)
         keys, values, pasts = [], [], []
         for index, window in enumerate(self.config.windows()):
             weights = jax.tree.map(lambda w: w[index], self._weights())
@@ -177,27 +215,30 @@ class Transformer(nnx.Module):
             def attend(q_BSHK, k_BSGK, v_BSGK):
                 keys.append(cache.k_BTGK[index].at[rows_B1, positions_BS].set(k_BSGK))
                 values.append(cache.v_BTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
-                return attention(q_BSHK, keys[-1], values[-1], mask_BST)
+                return masked_attention(q_BSHK, keys[-1], values[-1], mask_BST)
 
             past_BWD = cache.conv_BWD[index]
-            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend)
+            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend, _RULES)
             last_BW = lengths_B[:, None] + jnp.arange(past_BWD.shape[1])  # inputs start W - 1 tokens early
             pasts.append(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
-        return self._head(x_BSD), Cache(tuple(keys), tuple(values), tuple(pasts))
+        return self.head()(x_BSD), Cache(tuple(keys), tuple(values), tuple(pasts))
 
     def _weights(self) -> dict[str, jax.Array]:
         return {name: param[...] for name, param in self.blocks.items()}
 
-    def _embed(self, tokens_BS: jax.Array, rules: ShardingRules | None) -> jax.Array:
-        if rules is None:
-            return self.embed[...][tokens_BS]
-        return self.embed[...].at[tokens_BS].get(out_sharding=rules.spec("batch", "sequence", None))
+    def _embed(self, tokens_BS: jax.Array, rules: ShardingRules) -> jax.Array:
+        table_VD = rules.whole("embed", self.embed[...])
+        if jax.sharding.get_abstract_mesh().empty:
+            return table_VD[tokens_BS]
+        x_BSD = table_VD.at[tokens_BS].get(out_sharding=rules.spec("batch", "sequence", "embed_columns"))
+        return reshard(x_BSD, rules.spec("batch", "sequence", None))
 
-    def _stack(self, x_BSD: jax.Array, layer) -> jax.Array:
+    def _stack(self, x_BSD: jax.Array, layer, windows: tuple[int | None, ...]) -> jax.Array:
         """Runs all layers, as a scan over groups while the pattern of windows repeats, else unrolled."""
-        weights, windows, group = self._weights(), self.config.windows(), self.config.scan_group
+        weights, group = self._weights(), self.config.scan_group
         scanned = 0
         if group:
+            layer = jax.checkpoint(layer, static_argnums=(2,))
             pattern = windows[:group]
             while windows[scanned : scanned + group] == pattern:
                 scanned += group
@@ -208,34 +249,32 @@ class Transformer(nnx.Module):
                 return x_BSD, None
 
             grouped = jax.tree.map(lambda w: w[:scanned].reshape(scanned // group, group, *w.shape[1:]), weights)
-            x_BSD, _ = jax.lax.scan(jax.checkpoint(body), x_BSD, grouped)
+            x_BSD, _ = jax.lax.scan(body, x_BSD, grouped)
         for index in range(scanned, self.config.layers):
             x_BSD = layer(x_BSD, jax.tree.map(lambda w: w[index], weights), windows[index])
         return x_BSD
 
-    def _block(self, x_BSD, weights, positions_BS, angles, past_BWD, attend):
+    def _block(self, x_BSD, weights, positions_BS, angles, past_BWD, attend, rules):
         """One layer; also the inputs of its convolution, the W - 1 before these tokens included."""
         c = self.config
+        weights = {name: rules.whole(name, weight) for name, weight in weights.items()}
+        heads, features = rules.spec("batch", "sequence", "heads", None), rules.spec("batch", "sequence", "ff")
+        stream = rules.spec("batch", "sequence", None)
         h_BSD = rms_norm(x_BSD, weights["attention_norm"], c.norm_eps)
         inputs_BSD = h_BSD
         if c.conv:
             inputs_BSD = jnp.concatenate([past_BWD, h_BSD], axis=1)
             h_BSD = c.conv(weights["conv"], inputs_BSD, positions_BS)
-        q_BSHK = _dense(h_BSD, weights["wq"])
-        k_BSGK = _dense(h_BSD, weights["wk"])
-        v_BSGK = _dense(h_BSD, weights["wv"])
+        q_BSHK = dense(h_BSD, weights["wq"], heads)
+        k_BSGK = dense(h_BSD, weights["wk"], heads)
+        v_BSGK = dense(h_BSD, weights["wv"], heads)
         if c.qk_norm:
             q_BSHK, k_BSGK = c.qk_norm(weights["q_norm"], q_BSHK), c.qk_norm(weights["k_norm"], k_BSGK)
         q_BSHK, k_BSGK = rotate(q_BSHK, angles), rotate(k_BSGK, angles)
-        mixed_BSE = attend(q_BSHK, k_BSGK, v_BSGK).reshape(*x_BSD.shape[:2], -1)
-        x_BSD += _dense(mixed_BSE, weights["wo"].reshape(-1, c.d_model))
+        x_BSD += dense(attend(q_BSHK, k_BSGK, v_BSGK), weights["wo"], stream)
         h_BSD = rms_norm(x_BSD, weights["mlp_norm"], c.norm_eps)
-        hidden_BSF = jax.nn.silu(_dense(h_BSD, weights["gate"])) * _dense(h_BSD, weights["up"])
-        return x_BSD + _dense(hidden_BSF, weights["down"]), inputs_BSD
-
-    def _head(self, x_BSD: jax.Array) -> jax.Array:
-        h_BSD = rms_norm(x_BSD, self.final_norm[...], self.config.norm_eps)
-        return _dense(h_BSD, self.lm_head[...]).astype(jnp.float32)
+        hidden_BSF = jax.nn.silu(dense(h_BSD, weights["gate"], features)) * dense(h_BSD, weights["up"], features)
+        return x_BSD + dense(hidden_BSF, weights["down"], stream), inputs_BSD
 
 
 Params = dict[str, Any]
@@ -259,15 +298,19 @@ def rebuilder(config: ModelConfig, vocab_size: int) -> Callable[[Params], Transf
     return rebuild
 
 
-def _dense(x_BSD: jax.Array, weight_DE: jax.Array) -> jax.Array:
-    """`x` times a matrix whose output may have several axes, as one matrix product of all tokens.
+def dense(x_BSD: jax.Array, weight_DE: jax.Array, spec: P) -> jax.Array:
+    """`x` times a matrix; the axes after [B, S] meet those that the matrix starts with, and `spec` is the result's.
 
-    On CPUs the gradient of the product over [B, S] costs a third more: XLA transposes both sides first.
+    Where tokens lie whole or are cut by rows only, this is one matrix product of all of them: on CPUs the gradient of
+    the product over [B, S] costs a third more, for XLA transposes both sides first.
     """
-    y_NE = x_BSD.reshape(-1, x_BSD.shape[-1]) @ weight_DE.reshape(weight_DE.shape[0], -1)
-    shape = (*x_BSD.shape[:-1], *weight_DE.shape[1:])
-    sharding = jax.typeof(x_BSD).sharding
-    if sharding.mesh.empty:
-        return y_NE.reshape(shape)
-    spec = P(*sharding.spec[:-1], *(None for _ in weight_DE.shape[1:]))
-    return jax.lax.reshape(y_NE, shape, out_sharding=spec)
+    mesh, inner = jax.sharding.get_abstract_mesh(), x_BSD.ndim - 2
+    if not mesh.empty and mesh.shape["context"] * mesh.shape["tensor"] > 1:
+        contracted = (tuple(range(2, x_BSD.ndim)), tuple(range(inner)))
+        return jax.lax.dot_general(x_BSD, weight_DE, (contracted, ((), ())), out_sharding=spec)
+    B, S = x_BSD.shape[:2]
+    width = math.prod(x_BSD.shape[2:])
+    rows = None if mesh.empty else P(spec[0], None)
+    x_ND = jax.lax.reshape(x_BSD, (B * S, width), out_sharding=rows)
+    y_NE = x_ND @ weight_DE.reshape(width, -1)
+    return jax.lax.reshape(y_NE, (B, S, *weight_DE.shape[inner:]), out_sharding=None if mesh.empty else spec)

@@ -1,6 +1,8 @@
 """The `train` and `prepare` verbs."""
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 
 from cwm_jax import config
@@ -11,8 +13,13 @@ def main(argv: list[str]) -> int:
     """`train`: makes the data if need be, trains, writes the report; the same call again resumes."""
     experiment, out = _parse("train", argv, "trains a model; the same call again resumes")
     from cwm_jax.training.loop import train
+    from cwm_jax.training.preemption import Stopped
 
-    train(experiment, out)
+    try:
+        train(experiment, out)
+    except Stopped as stopped:
+        print(f"{stopped}; go on with: {shlex.join(['python', '-m', 'cwm_jax', 'train', *argv])}", file=sys.stderr)
+        return stopped.status
     return 0
 
 

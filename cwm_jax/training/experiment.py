@@ -1,11 +1,15 @@
 """`Experiment`: everything that one training run is, as gin resolves it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+import jax.numpy as jnp
 
 from cwm_jax.data.prepare import DataConfig
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon, WarmupConstantDecay, WarmupCosine
 
 
@@ -19,8 +23,10 @@ class Experiment:
       model: the network.
       optimizer: `AdamW` or `Muon`.
       schedule: the learning rate over the run, as a share of its peak.
+      guard: what becomes of a step that would do harm.
       mesh: devices; on CPUs as many are made.
       rules: what lies where on the mesh.
+      compute: what the network computes in; weights and optimiser are float32.
       steps: length of the run.
       checkpoint_every: steps between checkpoints.
       seed: of the initial weights.
@@ -31,8 +37,10 @@ class Experiment:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
+    guard: SkipBadSteps = field(default_factory=SkipBadSteps)
     mesh: MeshShape = field(default_factory=lambda: MeshShape(replica=2))
     rules: ShardingRules = field(default_factory=ShardingRules)
+    compute: Literal["float32", "bfloat16"] = "float32"
     steps: int = 1000
     checkpoint_every: int = 200
     seed: int = 0
@@ -42,3 +50,7 @@ class Experiment:
             raise ValueError(
                 f"Experiment.steps={self.steps} and checkpoint_every={self.checkpoint_every} must be at least 1"
             )
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.compute)

@@ -1,7 +1,8 @@
 """The training loop, for pre-training, mid-training and SFT alike.
 
 Order: configuration, data, mesh, weights, restore; then for every step: batch, step, checkpoint,
-metrics of the step before (fetching them earlier would wait for the device).
+metrics of the step before (fetching them earlier would wait for the device). When asked to stop, it saves between two
+steps and goes.
 """
 
 import json
@@ -22,14 +23,16 @@ from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
-from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
-from cwm_jax.training.step import TrainState, make_step
+from cwm_jax.training.preemption import Stopped, StopSignals
+from cwm_jax.training.state import TrainState, init_state, optimizer_of
+from cwm_jax.training.step import make_step
 
 
 def train(experiment: Experiment, out: Path) -> dict[str, Any]:
@@ -42,9 +45,18 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       `results.json`: minutes of recording and training, parameters, tokens.
 
     Raises:
-      ValueError: `out` belongs to another configuration.
+      ValueError: `out` belongs to another configuration; its data or all its checkpoints are damaged.
+      FileNotFoundError: a file of its data is gone.
+      OSError: the disk is full.
+      Diverged: too many bad steps in a row.
+      Stopped: SIGTERM or Ctrl-C.
+      In each case the same call goes on from the last step that was saved.
     """
-    out = Path(out)
+    with StopSignals() as stop:
+        return _train(experiment, Path(out), stop)
+
+
+def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, Any]:
     write_config(experiment, out)
     if (finished := _finished(out, experiment.steps)) is not None:
         return finished
@@ -58,24 +70,21 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
         rules = experiment.rules
         batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
-        optimizer = experiment.optimizer.build(lambda step: experiment.schedule(step, experiment.steps))
-        params = jax.device_put(
-            init_params(experiment.model, vocabulary.vocab_size, experiment.seed), NamedSharding(mesh, rules.spec())
-        )
-        state = jax.jit(lambda params: TrainState(params, optimizer.init(params), jax.numpy.zeros((), "int32")))(params)
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        step_fn = jax.jit(
-            make_step(rebuilder(experiment.model, vocabulary.vocab_size), optimizer, rules), donate_argnums=0
-        )
+        state = init_state(experiment, vocabulary.vocab_size, mesh)
+        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+        rebuild = rebuilder(experiment.model, vocabulary.vocab_size)
+        step = make_step(rebuild, optimizer_of(experiment), rules, experiment.guard, experiment.dtype)
+        step_fn = jax.jit(step, donate_argnums=0)
         rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
 
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
-            first = checkpoints.latest or 0
-            if first:
-                state = checkpoints.restore(abstract(state), data)
+            first = 0
+            if checkpoints.latest:
+                first, state = checkpoints.restore(abstract(state), data)
+            checkpoints.set_aside(after=first)
             if first < experiment.steps:
                 compiled = _compile(step_fn, abstract(state), batches.shapes, rows)
-                _loop(experiment, out, state, data, compiled, rows, checkpoints, first, started)
+                _loop(experiment, out, state, data, compiled, rows, checkpoints, first, started, stop)
 
     return _results(out, manifest, size, experiment.steps)
 
@@ -102,7 +111,7 @@ def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: Na
     return steps
 
 
-def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started) -> None:
+def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started, stop) -> None:
     """Steps `first` to the last, on the clock since `started`.
 
     `steps` holds the step for each length of rows, `rows` is the sharding of a batch.
@@ -110,32 +119,51 @@ def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
-    writer = MetricsWriter(out)
     last = None
-    with progress("training", experiment.steps, unit="steps", start=first) as bar, jax.transfer_guard("disallow"):
+    with (
+        MetricsWriter(out) as writer,
+        progress("training", experiment.steps, unit="steps", start=first) as bar,
+        jax.transfer_guard("disallow"),
+        stop.held(),
+    ):
         for step in range(first, experiment.steps):
-            batch = next(data)
+            try:
+                batch = next(data)
+            except (OSError, ValueError):
+                checkpoints.save(step, state, data)  # lost or damaged data costs no step that was done
+                raise
             tokens += batch.tokens.size
             step_fn = steps[batch.tokens.shape[1]]
             state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
-            checkpoints.save(step + 1, state, data, force=step + 1 == experiment.steps)
+            asked = stop.requested(step + 1)
+            end = asked or step + 1 == experiment.steps
+            # No checkpoint amid bad steps: the weights may be what makes them bad, and only two are kept.
+            if end or (checkpoints.due(step + 1) and not jax.device_get(metrics["skipped_in_a_row"])):
+                checkpoints.save(step + 1, state, data)
             if last is not None:
-                _log(writer, bar, *last)
+                _log(experiment.guard, writer, bar, *last)
             elapsed = seconds + time.monotonic() - started
             last = (step + 1, metrics, {"seconds": elapsed, "tokens": tokens})
-        _log(writer, bar, *last)
-    writer.close()
+            if asked:
+                break
+        _log(experiment.guard, writer, bar, *last)
+        checkpoints.wait()
+    if asked and step + 1 < experiment.steps:
+        raise Stopped(asked, f"at step {step + 1} of {experiment.steps}, saved in {out / 'checkpoints'}")
 
 
-def _log(writer: MetricsWriter, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
+def _log(guard, writer, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     values |= {name: round(value, 3) for name, value in more.items()}
     values["tokens_per_second"] = round(values["tokens"] / max(values["seconds"], 1e-9))
     writer.write(step, values)
+    skipped = f", {values['skipped']:,.0f} bad steps skipped" if values["skipped"] else ""
     bar.update(
         step,
-        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, {values['tokens_per_second']:,} tokens/s",
+        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, "
+        f"{values['tokens_per_second']:,} tokens/s{skipped}",
     )
+    guard.check(step, values)
 
 
 def _finished(out: Path, steps: int) -> dict[str, Any] | None:

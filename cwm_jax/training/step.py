@@ -1,10 +1,9 @@
 """The training step, pure: `state, batch -> state, metrics`.
 
-Shapes: B batch, S positions, V vocabulary.
+Shapes: B batch, S positions.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,43 +12,64 @@ import optax
 from cwm_jax.data.rows import Row
 from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
-
-
-class TrainState(NamedTuple):
-    """What a step changes: weights, optimiser state, and the number of steps done (int32)."""
-
-    params: Params
-    opt_state: optax.OptState
-    step: jax.Array
+from cwm_jax.training.guard import SkipBadSteps, choose
+from cwm_jax.training.loss import token_losses
+from cwm_jax.training.state import TrainState
 
 
 def make_step(
-    rebuild: Callable[[Params], Transformer], optimizer: optax.GradientTransformation, rules: ShardingRules
+    rebuild: Callable[[Params], Transformer],
+    optimizer: optax.GradientTransformation,
+    rules: ShardingRules,
+    guard: SkipBadSteps = SkipBadSteps(),  # noqa: B008 - frozen
+    dtype: jnp.dtype = jnp.float32,
+    global_window: int | None = None,
 ) -> Callable[[TrainState, Row], tuple[TrainState, dict[str, jax.Array]]]:
-    """The step of one model and optimiser, to be jitted with the state donated."""
+    """The step of one model and optimiser, to be jitted with the state donated.
+
+    A step that `guard` calls bad leaves weights and optimiser state as they were; `step` counts it all the same, as
+    the data moves on.
+
+    Args:
+      rebuild: makes the module of its weights.
+      optimizer: its update is in float32, as weights and optimiser state are.
+      rules: how arrays lie on the mesh in force.
+      guard: judges each step.
+      dtype: what the network computes in.
+      global_window: tokens that global layers see in these batches; None is all.
+    """
+
+    def loss_and_metrics(params: Params, batch: Row) -> tuple[jax.Array, dict[str, jax.Array]]:
+        model = rebuild(jax.tree.map(lambda weight: weight.astype(dtype), params))
+        x_BSD = model.hidden(batch.tokens, batch.positions, batch.segment_ids, rules, global_window)
+        losses_BS, right_BS = token_losses(model, x_BSD, shifted(batch.tokens, rules), rules)
+        weights_BS = shifted(batch.loss_weights, rules)
+        total = jnp.maximum(weights_BS.sum(), 1e-6)
+        loss = (losses_BS * weights_BS).sum() / total
+        return loss, {"loss": loss, "accuracy": (right_BS * weights_BS).sum() / total, "predicted_tokens": total}
 
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
-        (_, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(
-            state.params, batch, rebuild, rules
-        )
+        (loss, metrics), gradients = jax.value_and_grad(loss_and_metrics, has_aux=True)(state.params, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1), metrics | {"gradient_norm": optax.global_norm(gradients)}
+        norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
+        good, remembered = guard(state.guard, loss, **norms)
+        params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
+        counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
+        return TrainState(params, opt_state, state.step + 1, remembered), metrics | norms | counts
 
     return step
 
 
-def loss_and_metrics(
-    params: Params, batch: Row, rebuild: Callable[[Params], Transformer], rules: ShardingRules
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Weighted mean cross-entropy in nats of the next token, its accuracy, and the weight that both are means over."""
-    logits_BSV = rebuild(params)(batch.tokens, batch.positions, batch.segment_ids, rules)[:, :-1]
-    targets_BS, weights_BS = batch.tokens[:, 1:], batch.loss_weights[:, 1:]
-    log_probs_BSV = jax.nn.log_softmax(logits_BSV)
-    # A product with one-hot targets, not a gather: its gradient is no scatter, which is slow on CPUs and shards badly.
-    hot_BSV = jax.nn.one_hot(targets_BS, logits_BSV.shape[-1], dtype=log_probs_BSV.dtype)
-    losses_BS = -jnp.einsum("bsv,bsv->bs", log_probs_BSV, hot_BSV) * weights_BS
-    right_BS = (jnp.argmax(logits_BSV, axis=-1) == targets_BS) * weights_BS
-    total = jnp.maximum(weights_BS.sum(), 1e-6)
-    loss = losses_BS.sum() / total
-    return loss, {"loss": loss, "accuracy": right_BS.sum() / total, "predicted_tokens": total}
+def shifted(x_BS: jax.Array, rules: ShardingRules) -> jax.Array:
+    """What stands at the next place of every row; at the last place of tokens something, of weights 0.
+
+    The first token of a row is predicted from nothing, so its weight is 0 (`data.rows`), and it comes last here.
+    """
+
+    def roll(x_BS: jax.Array) -> jax.Array:
+        return jnp.roll(x_BS, -1, axis=1)
+
+    if jax.sharding.get_abstract_mesh().empty:
+        return roll(x_BS)
+    return jax.sharding.auto_axes(roll, out_sharding=rules.spec("batch", "sequence"))(x_BS)

@@ -9,12 +9,13 @@ from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.inference.generate import Generator
-from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.model.sharding import MeshShape
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact.symbols import plain
 from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.step import TrainState
+from cwm_jax.training.state import abstract_state
 
 _LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
 
@@ -81,20 +82,15 @@ class WorldModel:
 
 
 def _load_params(run: Path, experiment: Experiment, vocab_size: int):
-    """Step and weights of the newest checkpoint, on one device."""
-
-    def state() -> TrainState:
-        params = init_params(experiment.model, vocab_size, experiment.seed)
-        return TrainState(
-            params, experiment.optimizer.build(lambda step: 1.0).init(params), jax.numpy.zeros((), "int32")
-        )
-
+    """Step and weights of the newest whole checkpoint, on one device."""
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), jax.eval_shape(state))
+    state = abstract_state(experiment, vocab_size, MeshShape().build())
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
     with Checkpoints(run / "checkpoints", 1) as checkpoints:
         if checkpoints.latest is None:
             raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
-        return checkpoints.latest, checkpoints.restore(shapes).params
+        step, loaded = checkpoints.restore(shapes)
+        return step, loaded.params
 
 
 def newest_run(root: Path = Path("runs")) -> Path:

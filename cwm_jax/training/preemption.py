@@ -1,0 +1,70 @@
+"""Being asked to stop: SIGTERM, as schedulers send before they take a machine away, and Ctrl-C."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop, and nothing is lost.
+
+    Attributes:
+      status: what the process should exit with: 0 after SIGTERM, because a scheduler takes anything else for a failed
+        job; 130 after Ctrl-C, as shells and scripts expect.
+    """
+
+    def __init__(self, received: signal.Signals, where: str):
+        name = "SIGTERM" if received is signal.SIGTERM else "Ctrl-C"
+        super().__init__(f"stopped by {name} {where}")
+        self.status = 0 if received is signal.SIGTERM else 130
+
+
+class StopSignals:
+    """While this context lasts, SIGTERM and Ctrl-C raise `Stopped`; inside `held` they wait to be asked for.
+
+    A second Ctrl-C does not wait. With several processes JAX's own notifier has SIGTERM, and all agree on the step.
+    """
+
+    def __init__(self):
+        self._received: signal.Signals | None = None
+        self._held = False
+        self._before = {}
+
+    def __enter__(self) -> "StopSignals":
+        if threading.current_thread() is threading.main_thread() and not jax.distributed.is_initialized():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        again, self._received = self._received is not None, signal.Signals(number)
+        if not self._held:
+            raise Stopped(self._received, "between checkpoints")
+        if again and number == signal.SIGINT:
+            raise Stopped(self._received, "twice; the newest checkpoint stands")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Signals are only noted, for `requested`."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def requested(self, step: int) -> signal.Signals | None:
+        """The signal that asks to stop after `step`; to be called after every step. The same on all processes.
+
+        The one place where processes agree on when to stop: JAX's coordination service names a step that none of them
+        has passed yet.
+        """
+        if jax.distributed.is_initialized() and multihost_utils.reached_preemption_sync_point(step):
+            self._received = signal.SIGTERM
+        return self._received
