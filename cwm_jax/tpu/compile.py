@@ -108,7 +108,7 @@ def _trace(experiment: Experiment, mesh: Mesh, rows: int, length: int) -> tuple[
         dtypes = (jnp.int32, jnp.int32, jnp.int32, jnp.float32)
         batch = Row(*(jax.ShapeDtypeStruct((rows, length), dtype, sharding=place) for dtype in dtypes))
         rebuild = rebuilder(experiment.model, vocab_size)
-        step = make_step(rebuild, optimizer_of(experiment), experiment.rules, experiment.dtype)
+        step = make_step(rebuild, optimizer_of(experiment), experiment.rules, experiment.guard, experiment.dtype)
         arguments = abstract_state(experiment, vocab_size, mesh), batch
         return arguments, jax.jit(step, donate_argnums=0).trace(*arguments)
 

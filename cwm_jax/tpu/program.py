@@ -13,6 +13,10 @@ import jax
 from jax.extend import core
 
 
+_SEEN_THROUGH = ("jit", "reshape", "transpose", "convert_element_type", "broadcast_in_dim")
+"""Primitives whose result is counted inside, or fuses with what reads it."""
+
+
 @dataclass(frozen=True)
 class Executed:
     """Work of one step on all devices together, recomputation included.
@@ -56,10 +60,10 @@ def largest(jaxpr: core.Jaxpr, arguments: Any, count: int = 6) -> list[str]:
         what = f"argument {jax.tree_util.keystr(path, simple=True, separator='.')}"
         sizes[f"{leaf.dtype}{list(shape)} {what}"] = math.prod(shape) * leaf.dtype.itemsize
     for equation, _, _ in _equations(jaxpr, 1, 1):
-        if equation.primitive.name in ("pjit", "jit", "reshape", "transpose", "convert_element_type"):
-            continue  # its result is counted inside, or fuses with what reads it
+        if equation.primitive.name in _SEEN_THROUGH:
+            continue
         for variable in equation.outvars:
-            if isinstance(aval := variable.aval, jax.core.ShapedArray):
+            if isinstance(aval := variable.aval, jax.core.ShapedArray) and not aval.sharding.mesh.are_all_axes_auto:
                 shape = _shard(aval)
                 what = f"{equation.primitive.name} in {equation.source_info.name_stack or 'the step'}"
                 sizes[f"{aval.dtype}{list(shape)} {what}"] = math.prod(shape) * aval.dtype.itemsize
