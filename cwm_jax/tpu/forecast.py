@@ -34,17 +34,17 @@ def forecast(experiment: Experiment, topology: Topology, step: Compiled) -> dict
         "sequence": step.length,
         "tokens_per_step": tokens,
         "hbm_gib": chip.hbm_gib,
-        "used_gib": round(used, 2),
+        "used_gib": _short(used),
         "fits": used <= chip.hbm_gib,
         "chips_at_least": math.ceil(topology.chips * used / chip.hbm_gib / (1 - FREE)),
-        "gflop_per_token": round(counted.training / 1e9, 1),
-        "step_seconds": round(seconds, 3),
-        "predicted_mfu": round(counted.training * tokens / seconds / topology.chips / chip.peak, 4),
+        "gflop_per_token": _short(counted.training / 1e9),
+        "step_seconds": _short(seconds),
+        "predicted_mfu": _short(counted.training * tokens / seconds / topology.chips / chip.peak),
         "roofline": {
-            "seconds_at_full_speed": _rounded(vars(busy) | {"collectives": wires}),
-            "slowdowns": _rounded(vars(roofline)),
+            "seconds_at_full_speed": _all_short(vars(busy) | {"collectives": wires}),
+            "slowdowns": _all_short(vars(roofline)),
             "published_runs": len(errors),
-            "left_out_error": _rounded({"mean": sum(errors) / len(errors), "worst": max(errors)}),
+            "left_out_error": _all_short({"mean": sum(errors) / len(errors), "worst": max(errors)}),
         },
         "collectives": table(step.collectives, dict(step.mesh.shape)),
     }
@@ -68,5 +68,9 @@ def _work(experiment: Experiment, topology: Topology, step: Compiled) -> Work:
     )
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
+def _all_short(values: dict[str, float]) -> dict[str, float]:
+    return {name: _short(value) for name, value in values.items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

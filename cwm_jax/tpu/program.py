@@ -12,7 +12,6 @@ from typing import Any
 import jax
 from jax.extend import core
 
-
 _SEEN_THROUGH = ("jit", "reshape", "transpose", "convert_element_type", "broadcast_in_dim")
 """Primitives whose result is counted inside, or fuses with what reads it."""
 
