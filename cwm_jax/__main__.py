@@ -9,6 +9,7 @@ VERBS = {
     "trace": ("cwm_jax.tracing.cli", "main", "record what a program does"),
     "prepare": ("cwm_jax.training.cli", "prepare_main", "make the data of an experiment"),
     "train": ("cwm_jax.training.cli", "main", "train a model, or go on training it"),
+    "export": ("cwm_jax.training.export", "main", "the weights of a run, adapters merged"),
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),
     "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
     "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),

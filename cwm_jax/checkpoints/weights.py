@@ -54,7 +54,7 @@ class WeightsIndex:
 
     def save(self, folder: Path) -> None:
         """Writes the index: with it the folder is whole."""
-        kept = {name: value for name, value in dataclasses.asdict(self.model).items() if name in _SHAPE}
+        kept = {name: value for name, value in dataclasses.asdict(self.model).items() if name in SHAPE}
         write_json(folder / INDEX, {"model": kept, "vocab_size": self.vocab_size, "dtype": self.dtype})
 
     @classmethod
@@ -79,7 +79,7 @@ class WeightsIndex:
 
 
 # The fields of ModelConfig that the released architecture has.
-_SHAPE = (
+SHAPE = (
     *("layers", "d_model", "q_heads", "kv_heads", "head_dim", "d_ff"),
     *("global_layers", "local_window", "rope", "norm_eps"),
 )

@@ -23,6 +23,8 @@ from cwm_jax.tracing.sources.program import Program, fingerprint
 FAMILIES: dict[str, ModuleType] = {strawberry.FAMILY: strawberry, composed.FAMILY: composed}
 TEST_SETS = ("new_inputs", "new_programs", "composed", "human_written", "strawberry")
 _TEST_SEEDS = 10**9  # training seeds lie below
+_HUMAN = Path("experiments/tiny/human")  # programs written by hand, for testing only
+_EXAMPLE = Path("experiments/tiny/strawberry.py")  # the program shown first, kept out of training
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,6 @@ class CorpusConfig:
       max_frames: longer traces are dropped.
       max_lines: programs with more source lines are dropped.
       tests: programs in each generated test set.
-      human: folder of programs written by hand, for testing only.
-      example: the program shown first, kept out of training.
       shards: files that recording is cut into.
       seed: of everything.
     """
@@ -49,8 +49,6 @@ class CorpusConfig:
     max_frames: int = 64
     max_lines: int = 20
     tests: int = 240
-    human: str = "experiments/tiny/human"
-    example: str = "experiments/tiny/strawberry.py"
     shards: int = 40
     seed: int = 0
 
@@ -171,9 +169,9 @@ def test_contexts(config: CorpusConfig) -> dict[str, list[tuple[str, str]]]:
     for index, program in _distinct(config, "strawberry", 0, config.inputs + 1):
         if len(program.inputs) > config.inputs:
             sets["new_inputs"].append((f"strawberry {index}", program.contexts()[-1]))
-    for path in sorted(Path(config.human).glob("*.py")):
+    for path in sorted(_HUMAN.glob("*.py")):
         sets["human_written"].append((path.stem, path.read_text()))
-    sets["strawberry"].append(("strawberry", Path(config.example).read_text()))
+    sets["strawberry"].append(("strawberry", _EXAMPLE.read_text()))
     return sets
 
 

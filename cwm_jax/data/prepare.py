@@ -8,17 +8,16 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
-
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
+from cwm_jax.data.buckets import Bucket, ReadyRows
 from cwm_jax.data.corpus import CorpusConfig
+from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
 from cwm_jax.report.progress import progress
@@ -55,6 +54,17 @@ class DataConfig:
             raise ValueError(f"DataConfig.buckets={self.buckets} must be ascending lengths, such as (128, 256)")
         if not 0 <= self.context_weight <= 1:
             raise ValueError(f"DataConfig.context_weight={self.context_weight} must be from 0 to 1")
+
+    @property
+    def layout(self) -> tuple[Bucket, ...]:
+        return tuple(Bucket(length, length) for length in self.buckets)
+
+    def ready(self, out: Path) -> ReadyRows:
+        """The rows, made in `out/data` if need be; raises what `prepare` raises."""
+        folder = Path(out) / "data"
+        manifest = prepare(self, folder)
+        vocabulary = SentencePieceVocabulary.load(folder / VOCABULARY)
+        return ReadyRows(folder, self.layout, manifest, vocabulary.vocab_size)
 
 
 def prepare(config: DataConfig, folder: Path) -> Manifest:
@@ -132,9 +142,9 @@ def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, 
                 bar.update(index)
         bar.update(len(episodes))
     rows = {}
-    for length, documents in buckets.items():
-        path = folder / f"rows-{length}.array_record"
-        rows[length] = write_rows(path, pack(documents, length, config.documents_per_row))
+    for bucket in config.layout:
+        packed = pack(buckets[bucket.limit], bucket.length, config.documents_per_row)
+        rows[bucket.limit] = write_rows(bucket.path(folder), packed)
     families = sum((Counter(shard.programs) for shard in shards), Counter())
     manifest = Manifest(
         settings=settings,
@@ -153,15 +163,8 @@ def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, 
     return manifest
 
 
-def _document(episode: "corpus.Episode", vocabulary: SentencePieceVocabulary, context_weight: float) -> Document:
-    context = vocabulary.encode_segments(episode.context)
-    tokens, weights = list(context), [context_weight] * len(context)
+def _document(episode: corpus.Episode, vocabulary: SentencePieceVocabulary, context_weight: float) -> Document:
+    context = [(piece, context_weight) for piece in episode.context]
     forced = set(episode.forced)
-    for index, ids in enumerate(_by_piece(vocabulary, episode.frames)):
-        tokens += ids
-        weights += [0.0 if index in forced else 1.0] * len(ids)
-    return Document(np.asarray(tokens, np.int32), np.asarray(weights, np.float32))
-
-
-def _by_piece(vocabulary: SentencePieceVocabulary, pieces: Iterable[str]) -> Iterable[list[int]]:
-    return (vocabulary.encode_segments([piece]) for piece in pieces)
+    frames = [(piece, float(index not in forced)) for index, piece in enumerate(episode.frames)]
+    return make_document(vocabulary, context + frames)

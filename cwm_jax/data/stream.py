@@ -1,18 +1,19 @@
 """The training stream: step -> batch, a pure function, so that its whole state is one integer.
 
 Documents are grouped in length buckets; each step draws one bucket, as often as its share of
-the tokens says, and all hosts draw the same one (CWM paper §4.2). Bucket and rows of step t
-follow from (seed, t) alone, so a stream resumes on any number of hosts.
+the rows says, and all hosts draw the same one (CWM paper §4.2). As a row is in one bucket only and
+an epoch holds every row once, a data set is seen as often as without buckets. (The last rows of a
+bucket that fill no batch wait for another epoch, in which the order is another.) Bucket and rows of
+step t follow from (seed, t) alone, so a stream resumes on any number of hosts.
 """
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 
 import grain
 import numpy as np
 
-from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.buckets import BatchShape, Bucket, ReadyRows
 from cwm_jax.data.rows import Row, RowFile
 
 
@@ -34,74 +35,80 @@ class BucketedBatches:
     """Random access to batches: element t is this host's share of the batch of step t.
 
     Attributes:
-      folder: where `prepare` wrote its rows and manifest.
+      rows: what lies on disk.
       config: how to draw.
       steps: length of the stream.
       row_multiple: rows of a global batch are a multiple of this (the shards of the batch axis).
       host, hosts: which share is ours; shares are equal, so `hosts` must divide `row_multiple`.
     """
 
-    folder: Path
+    rows: ReadyRows
     config: StreamConfig
     steps: int
     row_multiple: int = 1
     host: int = 0
     hosts: int = 1
-    _files: dict[int, RowFile] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _files: dict[Bucket, RowFile] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if self.row_multiple % self.hosts:
             raise ValueError(f"{self.hosts} hosts cannot share batches of a multiple of {self.row_multiple} rows")
-        counts = {length: count for length, count in Manifest.read(self.folder).rows.items() if count}
-        sizes = {length: self._rows_per_batch(length) for length in counts}
-        usable = {length: count for length, count in counts.items() if count >= sizes[length]}
+        counts = {bucket: self.rows.manifest.rows.get(bucket.limit, 0) for bucket in self.rows.buckets}
+        shapes = {b: b.shape(self.config.tokens_per_batch, self.row_multiple) for b in self.rows.buckets}
+        usable = {bucket: count for bucket, count in counts.items() if count >= shapes[bucket].rows}
         if not usable:
+            held = {bucket.limit: count for bucket, count in counts.items()}
             raise ValueError(
-                f"no bucket of {self.folder} fills one batch of {self.config.tokens_per_batch} tokens: {counts}"
+                f"no bucket of {self.rows.folder} fills one batch of {self.config.tokens_per_batch} tokens: {held}"
             )
         object.__setattr__(self, "_counts", usable)
-        object.__setattr__(self, "_sizes", sizes)
-        for length, count in usable.items():
-            self._files[length] = RowFile(self.folder / f"rows-{length}.array_record", count)
-
-    def _rows_per_batch(self, length: int) -> int:
-        return max(1, self.config.tokens_per_batch // length // self.row_multiple) * self.row_multiple
+        object.__setattr__(self, "_shapes", {bucket: shapes[bucket] for bucket in usable})
+        for bucket, count in usable.items():
+            self._files[bucket] = RowFile(bucket.path(self.rows.folder), count)
 
     @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Rows and length of the global batches that occur; each needs its own compiled step."""
-        return [(self._sizes[length], length) for length in self._counts]
+    def shapes(self) -> list[BatchShape]:
+        """The global batches that occur; each needs its own compiled step."""
+        return list(dict.fromkeys(self._shapes.values()))
+
+    def shape(self, step: int) -> BatchShape:
+        """The global batch of a step."""
+        return self._shapes[self._bucket(step)[0]]
 
     @property
     def steps_per_epoch(self) -> int:
-        return sum(count // self._sizes[length] for length, count in self._counts.items())
+        return sum(count // self._shapes[bucket].rows for bucket, count in self._counts.items())
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> Row:
-        epoch, place = divmod(int(step), self.steps_per_epoch)
-        buckets, turns = self._order(epoch)
-        length, turn = int(buckets[place]), int(turns[place])
-        size = self._sizes[length]
+        bucket, turn = self._bucket(step)
+        epoch = int(step) // self.steps_per_epoch
+        size = self._shapes[bucket].rows
         share = size // self.hosts
         first = turn * size + self.host * share
-        return self._files[length].read(self._shuffled(epoch, length)[first : first + share])
+        return self._files[bucket].read(self._shuffled(epoch, bucket)[first : first + share])
+
+    def _bucket(self, step: int) -> tuple[Bucket, int]:
+        """The bucket of a step, and how many steps of its epoch drew from it before."""
+        epoch, place = divmod(int(step), self.steps_per_epoch)
+        order, turns = self._order(epoch)
+        return list(self._counts)[order[place]], int(turns[place])
 
     @lru_cache(maxsize=2)  # noqa: B019 - one stream lives as long as its run
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The bucket of every step of an epoch, and how many steps of that bucket came before."""
-        buckets = np.concatenate([np.full(n // self._sizes[length], length) for length, n in self._counts.items()])
-        buckets = np.random.default_rng((self.config.seed, epoch)).permutation(buckets)
-        turns = np.zeros(len(buckets), int)
-        for length in self._counts:
-            chosen = buckets == length
-            turns[chosen] = np.arange(chosen.sum())
-        return buckets, turns
+        """The number of the bucket of every step of an epoch, and how many steps of that bucket came before."""
+        steps = [count // self._shapes[bucket].rows for bucket, count in self._counts.items()]
+        order = np.random.default_rng((self.config.seed, epoch)).permutation(np.repeat(np.arange(len(steps)), steps))
+        turns = np.zeros(len(order), int)
+        for number, count in enumerate(steps):
+            turns[order == number] = np.arange(count)
+        return order, turns
 
-    @lru_cache(maxsize=64)  # noqa: B019
-    def _shuffled(self, epoch: int, length: int) -> np.ndarray:
-        return np.random.default_rng((self.config.seed, epoch, length)).permutation(self._counts[length])
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _shuffled(self, epoch: int, bucket: Bucket) -> np.ndarray:
+        return np.random.default_rng((self.config.seed, epoch, bucket.limit)).permutation(self._counts[bucket])
 
     def __hash__(self) -> int:
         return id(self)

@@ -17,6 +17,8 @@ LINE_SEP = "<|line_sep|>"
 EXCEPTION_SEP = "<|exception_sep|>"
 ARG_SEP = "<|arg_sep|>"
 TRACE_CONTEXT_START = "<|trace_context_start|>"
+THINKING_START = "<|reasoning_thinking_start|>"
+THINKING_END = "<|reasoning_thinking_end|>"
 
 # Ids in the released Llama-3 vocabulary; a vocabulary trained here numbers them anew.
 CWM_IDS = {
@@ -35,9 +37,12 @@ CWM_IDS = {
     EXCEPTION_SEP: 128105,
     ARG_SEP: 128106,
     TRACE_CONTEXT_START: 128107,
-    "<|reasoning_thinking_start|>": 128120,
-    "<|reasoning_thinking_end|>": 128121,
+    THINKING_START: 128120,
+    THINKING_END: 128121,
 }
+
+# Given, never predicted: after SFT the model thinks only where somebody puts the start token (paper §5.1).
+GIVEN_TOKENS = (THINKING_START,)
 
 TRACE_TOKENS = (
     BEGIN_OF_TEXT,

@@ -26,10 +26,8 @@ def main(argv: list[str]) -> int:
 def prepare_main(argv: list[str]) -> int:
     """`prepare`: makes the data alone."""
     experiment, out = _parse("prepare", argv, "records programs and packs them into rows; the same call again resumes")
-    from cwm_jax.data.prepare import prepare
-
-    manifest = prepare(experiment.data, out / "data")
-    print(f"{manifest.documents:,} documents, {manifest.tokens:,} tokens in {out / 'data'}")
+    rows = experiment.data.ready(out)
+    print(f"{rows.manifest.documents:,} documents, {rows.manifest.tokens:,} tokens in {rows.folder}")
     return 0
 
 

@@ -3,14 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 
 from cwm_jax.data.prepare import DataConfig
+from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.training.guard import SkipBadSteps
-from cwm_jax.training.optimizers import AdamW, Muon, WarmupConstantDecay, WarmupCosine
+from cwm_jax.training.optimizers import AdamW, Muon
+from cwm_jax.training.schedules import Progress, WarmupConstantDecay, WarmupCosine
+from cwm_jax.training.start import Continue, FreshStart, Weights
+from cwm_jax.training.trainable import AllWeights, LoRA
 
 
 @dataclass(frozen=True)
@@ -18,9 +23,11 @@ class Experiment:
     """The root of a configuration.
 
     Attributes:
-      data: what is learnt.
+      data: what is learnt: programs recorded for this run, or rows that lie there.
       stream: the order and size of batches.
       model: the network.
+      start: where its weights come from, and what the schedule counts on from.
+      trainable: `AllWeights`, or adapters of frozen ones, `LoRA`.
       optimizer: `AdamW` or `Muon`.
       schedule: the learning rate over the run, as a share of its peak.
       guard: what becomes of a step that would do harm.
@@ -32,9 +39,11 @@ class Experiment:
       seed: of the initial weights.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig | PreparedRows = field(default_factory=DataConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    start: FreshStart | Weights | Continue = field(default_factory=FreshStart)
+    trainable: AllWeights | LoRA = field(default_factory=AllWeights)
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
     guard: SkipBadSteps = field(default_factory=SkipBadSteps)
@@ -50,6 +59,17 @@ class Experiment:
             raise ValueError(
                 f"Experiment.steps={self.steps} and checkpoint_every={self.checkpoint_every} must be at least 1"
             )
+        if isinstance(self.start, Continue) and not isinstance(self.trainable, AllWeights):
+            raise ValueError(
+                f"Experiment.start={self.start} goes on with all weights; for {type(self.trainable).__name__} export "
+                "that run and bind Experiment.start = @Weights()"
+            )
+
+    def share_of_peak(self, count: jax.Array) -> jax.Array:
+        """The learning rate as a share of its peak, after `count` steps of the optimiser (int32)."""
+        step = count - self.start.steps
+        tokens = float(self.start.tokens) + (step + 1.0) * float(self.stream.tokens_per_batch)
+        return self.schedule(Progress(step, self.steps, tokens))
 
     @property
     def dtype(self) -> jnp.dtype:

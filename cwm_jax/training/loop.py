@@ -18,21 +18,19 @@ from jax.sharding import NamedSharding
 
 from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.data.buckets import BatchShape
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY, prepare
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
-from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
-from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
 from cwm_jax.training.preemption import Stopped, StopSignals
-from cwm_jax.training.state import TrainState, init_state, optimizer_of
-from cwm_jax.training.step import make_step
+from cwm_jax.training.state import TrainState, init_state, restored
+from cwm_jax.training.step import experiment_step
 
 
 def train(experiment: Experiment, out: Path) -> dict[str, Any]:
@@ -61,49 +59,48 @@ def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, An
     if (finished := _finished(out, experiment.steps)) is not None:
         return finished
     prepare_cpu(experiment.mesh.devices)
-    manifest = prepare(experiment.data, out / "data")
-    vocabulary = SentencePieceVocabulary.load(out / "data" / VOCABULARY)
+    rows = experiment.data.ready(out)
 
     started = time.monotonic()
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh):
         rules = experiment.rules
-        batches = BucketedBatches(out / "data", experiment.stream, experiment.steps, rules.batch_shards(mesh))
+        batches = BucketedBatches(rows, experiment.stream, experiment.steps, rules.batch_shards(mesh))
         data = iterate(batches)
-        state = init_state(experiment, vocabulary.vocab_size, mesh)
-        size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        rebuild = rebuilder(experiment.model, vocabulary.vocab_size)
-        step = make_step(rebuild, optimizer_of(experiment), rules, experiment.guard, experiment.dtype)
-        step_fn = jax.jit(step, donate_argnums=0)
-        rows = NamedSharding(mesh, rules.spec("batch", "sequence"))
-
+        place = NamedSharding(mesh, rules.spec("batch", "sequence"))
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
-            first = 0
             if checkpoints.latest:
-                first, state = checkpoints.restore(abstract(state), data)
+                first, state = restored(checkpoints, experiment, rows.vocab_size, mesh, data)
+            else:
+                first, state = 0, init_state(experiment, rows.vocab_size, mesh)
             checkpoints.set_aside(after=first)
+            size = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
             if first < experiment.steps:
-                compiled = _compile(step_fn, abstract(state), batches.shapes, rows)
-                _loop(experiment, out, state, data, compiled, rows, checkpoints, first, started, stop)
+                steps = _compile(experiment, rows.vocab_size, abstract(state), batches.shapes, place)
+                _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop)
 
-    return _results(out, manifest, size, experiment.steps)
+    return _results(out, rows.manifest, size, experiment.steps)
 
 
-def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: NamedSharding) -> dict[int, Callable]:
-    """The step for every length of rows; compiled side by side, as the compiler uses one core."""
+def _compile(
+    experiment: Experiment, vocab_size: int, state: TrainState, shapes: list[BatchShape], place: NamedSharding
+) -> dict[BatchShape, Callable]:
+    """The step for every shape of batches; compiled side by side, as the compiler uses one core."""
 
-    def compiled(shape: tuple[int, int]) -> Callable:
+    def compiled(shape: BatchShape) -> Callable:
         def array(dtype: str) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, dtype, sharding=rows)
+            return jax.ShapeDtypeStruct((shape.rows, shape.length), dtype, sharding=place)
 
-        with jax.set_mesh(rows.mesh):
-            return step_fn.lower(state, Row(array("int32"), array("int32"), array("int32"), array("float32"))).compile()
+        batch = Row(array("int32"), array("int32"), array("int32"), array("float32"))
+        with jax.set_mesh(place.mesh):
+            step = experiment_step(experiment, vocab_size, shape.global_window)
+            return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
 
-    steps: dict[int, Callable] = {}
+    steps: dict[BatchShape, Callable] = {}
     with progress("compiling", len(shapes), unit="shapes") as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            for (_, length), step in zip(shapes, pool.map(compiled, shapes)):
-                steps[length] = step
+            for shape, step in zip(shapes, pool.map(compiled, shapes)):
+                steps[shape] = step
                 bar.update(len(steps))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -111,10 +108,10 @@ def _compile(step_fn, state: TrainState, shapes: list[tuple[int, int]], rows: Na
     return steps
 
 
-def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started, stop) -> None:
+def _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop) -> None:
     """Steps `first` to the last, on the clock since `started`.
 
-    `steps` holds the step for each length of rows, `rows` is the sharding of a batch.
+    `data` iterates over `batches`, `steps` holds the step for each shape of them, `place` is the sharding of a batch.
     """
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
@@ -130,16 +127,16 @@ def _loop(experiment, out, state, data, steps, rows, checkpoints, first, started
             try:
                 batch = next(data)
             except (OSError, ValueError):
-                checkpoints.save(step, state, data)  # lost or damaged data costs no step that was done
+                checkpoints.save(step, state.saved, data)  # lost or damaged data costs no step that was done
                 raise
             tokens += batch.tokens.size
-            step_fn = steps[batch.tokens.shape[1]]
-            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, rows), batch))
+            step_fn = steps[batches.shape(step)]
+            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, place), batch))
             asked = stop.requested(step + 1)
             end = asked or step + 1 == experiment.steps
             # No checkpoint amid bad steps: the weights may be what makes them bad, and only two are kept.
             if end or (checkpoints.due(step + 1) and not jax.device_get(metrics["skipped_in_a_row"])):
-                checkpoints.save(step + 1, state, data)
+                checkpoints.save(step + 1, state.saved, data)
             if last is not None:
                 _log(experiment.guard, writer, bar, *last)
             elapsed = seconds + time.monotonic() - started

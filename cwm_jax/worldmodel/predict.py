@@ -3,19 +3,15 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import jax
-
 from cwm_jax import config as configuration
-from cwm_jax.checkpoints.training import Checkpoints
-from cwm_jax.data.prepare import VOCABULARY
+from cwm_jax.data.prepare import VOCABULARY, DataConfig
 from cwm_jax.inference.generate import Generator
-from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact.symbols import plain
 from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import abstract_state
+from cwm_jax.training.state import trained_weights
 
 _LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
 
@@ -34,14 +30,17 @@ class WorldModel:
 
         Raises:
           FileNotFoundError: the folder is no run, or holds no checkpoint yet.
+          ValueError: its data was prepared elsewhere, so that its vocabulary and form of traces are not known here.
         """
         run = Path(run)
         if not (run / "config.gin").exists():
             raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
         self.experiment = configuration.load([run / "config.gin"], [], Experiment)
+        if not isinstance(self.experiment.data, DataConfig):
+            raise ValueError(f"{run} learnt rows prepared elsewhere; name a run that recorded its own programs")
         self.vocabulary = SentencePieceVocabulary.load(run / "data" / VOCABULARY)
         self._form = self.experiment.data.form
-        self.step, params = _load_params(run, self.experiment, self.vocabulary.vocab_size)
+        self.step, params = trained_weights(run, self.experiment, self.vocabulary.vocab_size)
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
         self._generator = Generator(rebuild, params, self.vocabulary.eos_id)
 
@@ -79,18 +78,6 @@ class WorldModel:
             yield controls[token]
         if text:
             yield from plain(self.vocabulary.decode(text))
-
-
-def _load_params(run: Path, experiment: Experiment, vocab_size: int):
-    """Step and weights of the newest whole checkpoint, on one device."""
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    state = abstract_state(experiment, vocab_size, MeshShape().build())
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state)
-    with Checkpoints(run / "checkpoints", 1) as checkpoints:
-        if checkpoints.latest is None:
-            raise FileNotFoundError(f"{run / 'checkpoints'} holds no checkpoint yet; train first")
-        step, loaded = checkpoints.restore(shapes)
-        return step, loaded.params
 
 
 def newest_run(root: Path = Path("runs")) -> Path:

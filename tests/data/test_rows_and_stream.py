@@ -1,12 +1,17 @@
 """Packed rows on disk, and the stream whose state is one integer."""
 
+import hashlib
 import json
+import tempfile
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cwm_jax.data.buckets import BatchShape, Bucket, ReadyRows
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, RowFile, from_bytes, pack, to_bytes, write_rows
 from cwm_jax.data.stream import BucketedBatches, StreamConfig, iterate
@@ -49,25 +54,42 @@ def test_a_document_too_long_is_refused():
         list(pack([document(13)], 12, 1))
 
 
+def rows_on_disk(folder, counts, buckets):
+    """One document a row, filled with a number of its own."""
+    for number, (bucket, count) in enumerate(zip(buckets, counts, strict=True)):
+        length = bucket.length - 1
+        documents = [Document(np.full(length, 1000 * number + index + 1), np.ones(length)) for index in range(count)]
+        assert write_rows(bucket.path(folder), pack(documents, bucket.length, 1)) == count
+    rows = {bucket.limit: count for bucket, count in zip(buckets, counts)}
+    Manifest("s", "v", rows, sum(counts), 1, 1, {}, {}, {}, 1.0, "3.11").write(folder)
+    return ReadyRows(folder, tuple(buckets), Manifest.read(folder), 70_000)
+
+
 @pytest.fixture
-def folder(tmp_path):
-    counts = {16: 23, 32: 11}
-    for length, count in counts.items():
-        documents = [
-            Document(np.full(length - 1, 1000 * length + index), np.ones(length - 1)) for index in range(count)
-        ]
-        assert write_rows(tmp_path / f"rows-{length}.array_record", pack(documents, length, 1)) == count
-    manifest = Manifest("s", "v", counts, 34, 1, 1, {}, {}, {}, 1.0, "3.11")
-    manifest.write(tmp_path)
-    return tmp_path
+def rows(tmp_path):
+    return rows_on_disk(tmp_path, (23, 11), (Bucket(16, 16), Bucket(32, 32)))
 
 
-def batches(folder, steps=40, **kwargs):
-    return BucketedBatches(folder, StreamConfig(tokens_per_batch=64, seed=3), steps, **kwargs)
+def batches(rows, steps=40, tokens=64, **kwargs):
+    return BucketedBatches(rows, StreamConfig(tokens_per_batch=tokens, seed=3), steps, **kwargs)
 
 
-def test_an_epoch_holds_every_row_once_and_one_length_a_step(folder):
-    stream = batches(folder)
+def test_the_order_of_batches_is_that_of_earlier_runs(tmp_path):
+    """A run goes on with the batches it began with: the hash is that of the first version."""
+    rows = rows_on_disk(tmp_path, (23, 11, 9), (Bucket(16, 16), Bucket(32, 32), Bucket(40, 40)))
+    stream = batches(rows, 60, tokens=80, row_multiple=2)
+    digest = hashlib.sha256()
+    for step in range(60):
+        lengths = stream[step].tokens.shape[1]
+        number = {16: 0, 32: 1, 40: 2}[lengths]
+        first = stream[step].tokens[:, 0] - 1000 * number - 1 + 1000 * lengths
+        digest.update(repr(first.tolist()).encode())
+    assert stream.shapes == [BatchShape(4, 16), BatchShape(2, 32), BatchShape(2, 40)]
+    assert digest.hexdigest() == "840cee8584638c46aadd51521381926c40aca2ba1fed5a4fe0c1d3c479401889"
+
+
+def test_an_epoch_holds_every_row_once_and_one_length_a_step(rows):
+    stream = batches(rows)
     seen = []
     for step in range(stream.steps_per_epoch):
         batch = stream[step]
@@ -79,35 +101,55 @@ def test_an_epoch_holds_every_row_once_and_one_length_a_step(folder):
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_share_the_global_batch(folder, hosts):
-    whole = batches(folder, row_multiple=4)
-    shares = [batches(folder, row_multiple=4, host=host, hosts=hosts) for host in range(hosts)]
+def test_hosts_share_the_global_batch(rows, hosts):
+    whole = batches(rows, row_multiple=4)
+    shares = [batches(rows, row_multiple=4, host=host, hosts=hosts) for host in range(hosts)]
     for step in range(5):
         together = np.concatenate([share[step].tokens for share in shares])
         np.testing.assert_array_equal(together, whole[step].tokens)
 
 
-def test_the_state_is_one_integer_and_resumes(folder):
-    straight = iterate(batches(folder))
+def test_the_state_is_one_integer_and_resumes(rows):
+    straight = iterate(batches(rows))
     expected = [next(straight).tokens for _ in range(9)]
-    first = iterate(batches(folder))
+    first = iterate(batches(rows))
     for _ in range(5):
         next(first)
     state = json.loads(json.dumps(first.get_state()))
     assert list(state.values()) == [5]
-    resumed = iterate(batches(folder))
+    resumed = iterate(batches(rows))
     resumed.set_state(state)
     for tokens in expected[5:]:
         np.testing.assert_array_equal(next(resumed).tokens, tokens)
 
 
-def test_a_missing_or_small_folder_says_what_to_do(tmp_path, folder):
+@given(st.lists(st.integers(0, 40), min_size=3, max_size=3).filter(lambda c: max(c) >= 4), st.integers(0, 99))
+@settings(deadline=None, max_examples=15)
+def test_each_bucket_is_drawn_in_proportion_to_its_tokens_and_each_row_once_an_epoch(counts, seed):
+    buckets = [Bucket(4, 8, 4), Bucket(6, 8, 5), Bucket(8, 8)]  # documents, rows, window
+    with tempfile.TemporaryDirectory() as folder:
+        on_disk = rows_on_disk(Path(folder), counts, buckets)
+        stream = BucketedBatches(on_disk, StreamConfig(tokens_per_batch=32, seed=seed), 1000)
+        for epoch in range(2):
+            seen, drawn = [], Counter()
+            for step in range(epoch * stream.steps_per_epoch, (epoch + 1) * stream.steps_per_epoch):
+                ids = stream[step].tokens[:, 0]
+                (number,) = set(ids // 1000)  # no batch mixes two buckets
+                assert stream.shape(step) == BatchShape(4, 8, buckets[number].global_window)
+                seen += ids.tolist()
+                drawn[number] += 1
+            assert len(seen) == len(set(seen))
+            for number, count in enumerate(counts):
+                assert drawn[number] == count // 4  # its share of all rows, but for the rows that fill no batch
+
+
+def test_a_missing_or_small_folder_says_what_to_do(tmp_path, rows):
     with pytest.raises(FileNotFoundError, match="prepare"):
         Manifest.read(tmp_path / "nothing")
     with pytest.raises(ValueError, match="fills one batch of 6400"):
-        BucketedBatches(folder, StreamConfig(tokens_per_batch=6400), 1)
+        BucketedBatches(rows, StreamConfig(tokens_per_batch=6400), 1)
     with pytest.raises(ValueError, match="3 hosts"):
-        batches(folder, row_multiple=4, hosts=3)
+        batches(rows, row_multiple=4, hosts=3)
 
 
 def test_row_files_are_whole_or_absent(tmp_path):

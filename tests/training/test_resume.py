@@ -26,10 +26,10 @@ def final_weights(gin_file, out):
     from cwm_jax.data.prepare import VOCABULARY
     from cwm_jax.text.vocabulary import SentencePieceVocabulary
     from cwm_jax.training.experiment import Experiment
-    from cwm_jax.worldmodel.predict import _load_params
+    from cwm_jax.training.state import trained_weights
 
     experiment = config.load([gin_file], [], Experiment)
-    step, params = _load_params(out, experiment, SentencePieceVocabulary.load(out / "data" / VOCABULARY).vocab_size)
+    step, params = trained_weights(out, experiment, SentencePieceVocabulary.load(out / "data" / VOCABULARY).vocab_size)
     assert step == experiment.steps
     return params
 

@@ -1,7 +1,5 @@
 """The step and the optimisers: who gets what, and that documents weigh as they should."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,7 @@ from cwm_jax.data.rows import Row
 from cwm_jax.model.components import ScaledInit, ShortConv
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
-from cwm_jax.training.optimizers import AdamW, Muon, WarmupConstantDecay, WarmupCosine, muon_dimensions
+from cwm_jax.training.optimizers import AdamW, Muon, muon_dimensions
 from cwm_jax.training.state import TrainState
 from cwm_jax.training.step import make_step
 
@@ -46,7 +44,7 @@ def test_muon_takes_the_matrices_of_the_blocks_and_nothing_else():
 
 def test_muon_orthogonalises_each_layer_on_its_own():
     params = init_params(CONFIG, VOCAB, 0)
-    optimizer = Muon(peak_lr=1.0, clip=1e9).build(lambda step: 1.0)
+    optimizer = Muon(peak_lr=1.0).build(lambda step: 1.0)
     gradients = jax.tree.map(lambda w: jax.random.normal(jax.random.key(1), w.shape), params)
     updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     for layer in np.asarray(updates["blocks"]["gate"]):
@@ -107,13 +105,3 @@ def test_loss_is_the_weighted_mean_over_predicted_tokens():
             weight += float(data.loss_weights[row, place])
     assert float(metrics["loss"]) == pytest.approx(total / weight, rel=1e-5)
     assert float(metrics["predicted_tokens"]) == weight
-
-
-def test_schedules_rise_stay_and_fall():
-    constant = WarmupConstantDecay(warmup=10, decay=0.5)
-    values = [float(constant(step, 100)) for step in range(101)]
-    assert values[0] == pytest.approx(0.1) and values[9:50] == [1.0] * 41 and values[100] == 0.0
-    assert all(a >= b for a, b in itertools.pairwise(values[50:]))
-    cosine = WarmupCosine(warmup=10, horizon=110, final=0.01)
-    assert float(cosine(10, 0)) == pytest.approx(1.0) and float(cosine(110, 0)) == pytest.approx(0.01)
-    assert float(cosine(60, 0)) == pytest.approx(0.505)
