@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := runs/tiny
 EXPERIMENT := experiments/tiny/strawberry.gin
 
-.PHONY: run test lint setup setup-dev benchmarks clean
+.PHONY: run test aot lint setup setup-dev benchmarks clean
 
 run: setup
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
@@ -13,6 +13,10 @@ run: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# Compiles the large experiments for TPUs that are not here, and compares with their reports in experiments/aot/.
+aot: setup-dev
+	$(BIN)/python -m pytest tests/aot -m aot
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+from cwm_jax.tpu import libtpu
+
 VERBS = {
     "trace": ("cwm_jax.tracing.cli", "main", "record what a program does"),
     "prepare": ("cwm_jax.training.cli", "prepare_main", "make the data of an experiment"),
@@ -11,6 +13,7 @@ VERBS = {
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),
     "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
     "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),
+    "compile": ("cwm_jax.tpu.cli", "main", "compile a train step for TPUs, without one: does it fit, how fast is it"),
 }
 
 
@@ -23,6 +26,7 @@ def main(argv: list[str]) -> int:
         print("python -m cwm_jax VERB …\n\n" + "\n".join(lines) + "\n\npython -m cwm_jax VERB --help tells more")
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     module, function, _ = VERBS[argv[0]]
+    libtpu.keep_quiet()
     try:
         return getattr(importlib.import_module(module), function)(argv[1:])
     except KeyboardInterrupt:

@@ -25,6 +25,7 @@ ORDER = [
     "inference",
     "worldmodel",
     "evaluation",
+    "tpu",
 ]
 
 
