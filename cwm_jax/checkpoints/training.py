@@ -1,4 +1,4 @@
-"""Training checkpoints: the state, its fingerprint, and the position of the data.
+"""Training checkpoints: the state and its fingerprint. Where the data stands follows from the step (`data.stream`).
 
 The fingerprint is computed from the arrays where they lie, before they are written and after they were read, so it
 covers all that is between: disks, compression, transport, resharding. It costs one pass over memory, no file is read
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
@@ -52,15 +51,15 @@ class Checkpoints:
         """Whether the interval says that `step` is saved."""
         return self._checkpointer.should_save(step)
 
-    def save(self, step: int, state: Any, data: grain.DatasetIterator) -> None:
-        """Saves, unless `step` is saved already; the data's position is that after `step` batches.
+    def save(self, step: int, state: Any) -> None:
+        """Saves, unless `step` is saved already.
 
         Raises:
           OSError: no space for this checkpoint, or for the one before, which was still being written.
         """
         if self.latest == step:
             return
-        parts = {"state": state, "fingerprint": _fingerprint(state), "data": data}
+        parts = {"state": state, "fingerprint": _fingerprint(state)}
         with self._room():
             self._checkpointer.save_checkpointables_async(step, parts, force=True)
 
@@ -69,12 +68,11 @@ class Checkpoints:
         with self._room():
             self._checkpointer.wait()
 
-    def restore(self, abstract_state: Any, data: grain.DatasetIterator | None = None) -> tuple[int, Any]:
+    def restore(self, abstract_state: Any) -> tuple[int, Any]:
         """Step and state of the newest whole checkpoint; says so on stderr when it is not the newest of all.
 
         Args:
-          abstract_state: shapes, dtypes and shardings, on any mesh.
-          data: moved to its position.
+          abstract_state: shapes, dtypes and shardings, on any mesh and any number of processes.
 
         Raises:
           DamagedCheckpoint: none is whole; the message has the reason for each.
@@ -82,7 +80,7 @@ class Checkpoints:
         reasons = []
         for checkpoint in reversed(self._checkpointer.checkpoints):
             try:
-                state = self._load(checkpoint.step, abstract_state, data)
+                state = self._load(checkpoint.step, abstract_state)
             except Exception as error:  # a damaged file may raise anything, from any library below
                 reason = next(iter(str(error).splitlines()), type(error).__name__)
                 reasons.append(f"step {checkpoint.step}: {reason[:200]}")
@@ -95,16 +93,13 @@ class Checkpoints:
             "this folder to start from the beginning"
         )
 
-    def _load(self, step: int, abstract_state: Any, data: grain.DatasetIterator | None) -> Any:
+    def _load(self, step: int, abstract_state: Any) -> Any:
         scalar = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), "uint32", sharding=_whole(x.sharding)), abstract_state)
-        parts = {"state": abstract_state, "fingerprint": scalar} | ({} if data is None else {"data": data})
-        loaded = self._checkpointer.load_checkpointables(step, parts)
+        loaded = self._checkpointer.load_checkpointables(step, {"state": abstract_state, "fingerprint": scalar})
         expected, found = jax.device_get((loaded["fingerprint"], _fingerprint(loaded["state"])))
         same = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda one, other: one == other, expected, found))
         if wrong := [jax.tree_util.keystr(path, simple=True, separator=".") for path, equal in same if not equal]:
             raise DamagedCheckpoint(f"the numbers of {', '.join(wrong[:3])} are not those that were saved")
-        if data is not None and step not in data.get_state().values():
-            raise DamagedCheckpoint(f"the data stands at {data.get_state()}")
         return loaded["state"]
 
     def set_aside(self, after: int) -> None:

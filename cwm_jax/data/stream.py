@@ -39,20 +39,17 @@ class BucketedBatches:
       config: how to draw.
       steps: length of the stream.
       row_multiple: rows of a global batch are a multiple of this (the shards of the batch axis).
-      host, hosts: which share is ours; shares are equal, so `hosts` must divide `row_multiple`.
+      mine: which of these shards this process reads, as (first, last + 1); None is all.
     """
 
     rows: ReadyRows
     config: StreamConfig
     steps: int
     row_multiple: int = 1
-    host: int = 0
-    hosts: int = 1
+    mine: tuple[int, int] | None = None
     _files: dict[Bucket, RowFile] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        if self.row_multiple % self.hosts:
-            raise ValueError(f"{self.hosts} hosts cannot share batches of a multiple of {self.row_multiple} rows")
         counts = {bucket: self.rows.manifest.rows.get(bucket.limit, 0) for bucket in self.rows.buckets}
         shapes = {b: b.shape(self.config.tokens_per_batch, self.row_multiple) for b in self.rows.buckets}
         usable = {bucket: count for bucket, count in counts.items() if count >= shapes[bucket].rows}
@@ -85,10 +82,14 @@ class BucketedBatches:
     def __getitem__(self, step: int) -> Row:
         bucket, turn = self._bucket(step)
         epoch = int(step) // self.steps_per_epoch
-        size = self._shapes[bucket].rows
-        share = size // self.hosts
-        first = turn * size + self.host * share
-        return self._files[bucket].read(self._shuffled(epoch, bucket)[first : first + share])
+        first = turn * self._shapes[bucket].rows
+        mine = self.my_rows(self._shapes[bucket])
+        return self._files[bucket].read(self._shuffled(epoch, bucket)[first + mine.start : first + mine.stop])
+
+    def my_rows(self, shape: BatchShape) -> range:
+        """Which rows of a global batch this process reads."""
+        first, end = self.mine or (0, self.row_multiple)
+        return range(shape.rows // self.row_multiple * first, shape.rows // self.row_multiple * end)
 
     def _bucket(self, step: int) -> tuple[Bucket, int]:
         """The bucket of a step, and how many steps of its epoch drew from it before."""
@@ -114,7 +115,7 @@ class BucketedBatches:
         return id(self)
 
 
-def iterate(batches: BucketedBatches) -> grain.DatasetIterator:
-    """A Grain iterator over the batches; its checkpoint holds one integer, the next step."""
+def iterate(batches: BucketedBatches, first: int = 0) -> grain.DatasetIterator:
+    """A Grain iterator over the batches from step `first` on: that one integer is all that a checkpoint needs."""
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-    return iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+    return iter(grain.MapDataset.source(batches)[first:].to_iter_dataset(options))

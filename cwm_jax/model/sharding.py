@@ -142,3 +142,10 @@ class ShardingRules:
     def batch_shards(self, mesh: Mesh) -> int:
         """In how many parts the batch lies on `mesh`."""
         return math.prod(mesh.shape[axis] for axis in self.batch)
+
+    def my_batch_shards(self, mesh: Mesh) -> tuple[int, int]:
+        """The first of these parts that devices of this process hold, and the one after the last."""
+        shards = self.batch_shards(mesh)
+        held = NamedSharding(mesh, self.spec("batch")).addressable_devices_indices_map((shards,)).values()
+        bounds = [index[0].indices(shards)[:2] for index in held]
+        return min(start for start, _ in bounds), max(stop for _, stop in bounds)

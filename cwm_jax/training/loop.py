@@ -10,10 +10,12 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import NamedSharding
 
 from cwm_jax import config as configuration
@@ -25,10 +27,10 @@ from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import write_json
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
-from cwm_jax.training.cpu import prepare_cpu
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.metrics import MetricsWriter
 from cwm_jax.training.preemption import Stopped, StopSignals
+from cwm_jax.training.processes import is_first, join_processes, wait_for_all
 from cwm_jax.training.state import TrainState, init_state, restored
 from cwm_jax.training.step import experiment_step
 
@@ -50,36 +52,46 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       Stopped: SIGTERM or Ctrl-C.
       In each case the same call goes on from the last step that was saved.
     """
+    join_processes(experiment.mesh.devices)
     with StopSignals() as stop:
         return _train(experiment, Path(out), stop)
 
 
 def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, Any]:
-    write_config(experiment, out)
+    if is_first():
+        write_config(experiment, out)
+    wait_for_all("the configuration is written")
     if (finished := _finished(out, experiment.steps)) is not None:
         return finished
-    prepare_cpu(experiment.mesh.devices)
+    if is_first():
+        experiment.data.ready(out)
+    wait_for_all("the rows are ready")
     rows = experiment.data.ready(out)
 
     started = time.monotonic()
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh):
         rules = experiment.rules
-        batches = BucketedBatches(rows, experiment.stream, experiment.steps, rules.batch_shards(mesh))
-        data = iterate(batches)
+        batches = BucketedBatches(
+            rows, experiment.stream, experiment.steps, rules.batch_shards(mesh), rules.my_batch_shards(mesh)
+        )
         place = NamedSharding(mesh, rules.spec("batch", "sequence"))
         with Checkpoints(out / "checkpoints", experiment.checkpoint_every) as checkpoints:
             if checkpoints.latest:
-                first, state = restored(checkpoints, experiment, rows.vocab_size, mesh, data)
+                first, state = restored(checkpoints, experiment, rows.vocab_size, mesh)
             else:
                 first, state = 0, init_state(experiment, rows.vocab_size, mesh)
             checkpoints.set_aside(after=first)
             size = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
             if first < experiment.steps:
                 steps = _compile(experiment, rows.vocab_size, abstract(state), batches.shapes, place)
-                _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop)
+                _loop(experiment, out, state, batches, steps, place, checkpoints, first, started, stop)
+        wait_for_all("the last checkpoint is written")
 
-    return _results(out, rows.manifest, size, experiment.steps)
+    if is_first():
+        _write_results(out, rows.manifest, size, experiment.steps)
+    wait_for_all("the results are written")
+    return json.loads((out / "results.json").read_text())
 
 
 def _compile(
@@ -108,18 +120,18 @@ def _compile(
     return steps
 
 
-def _loop(experiment, out, state, batches, data, steps, place, checkpoints, first, started, stop) -> None:
+def _loop(experiment, out, state, batches, steps, place, checkpoints, first, started, stop) -> None:
     """Steps `first` to the last, on the clock since `started`.
 
-    `data` iterates over `batches`, `steps` holds the step for each shape of them, `place` is the sharding of a batch.
+    `steps` holds the step for each shape of `batches`, `place` is their sharding.
     """
     spent = metrics_by_step(out / "metrics.jsonl")
     seconds = next((line["seconds"] for line in reversed(spent) if line["step"] <= first), 0.0) if first else 0.0
     tokens = next((line["tokens"] for line in reversed(spent) if line["step"] <= first), 0) if first else 0
-    done, last, ending = first, None, None
+    done, last, ending, data = first, None, None, iterate(batches, first)
     with (
-        MetricsWriter(out) as writer,
-        progress("training", experiment.steps, unit="steps", start=first) as bar,
+        MetricsWriter(out) if is_first() else nullcontext() as writer,
+        progress("training", experiment.steps, unit="steps", start=first) if writer else nullcontext() as bar,
         jax.transfer_guard("disallow"),
         stop.held(),
     ):
@@ -129,37 +141,51 @@ def _loop(experiment, out, state, batches, data, steps, place, checkpoints, firs
             except (OSError, ValueError) as error:  # lost or damaged data costs no step that was done
                 ending = error
                 break
-            tokens += batch.tokens.size
-            step_fn = steps[batches.shape(done)]
-            state, metrics = step_fn(state, jax.tree.map(lambda array: jax.device_put(array, place), batch))
+            shape = batches.shape(done)
+            tokens += shape.rows * shape.length
+            state, metrics = steps[shape](state, _on_devices(batch, shape, batches.my_rows(shape).start, place))
             done += 1
             # No checkpoint amid bad steps: the weights may be what makes them bad, and only two are kept.
             if checkpoints.due(done) and not jax.device_get(metrics["skipped_in_a_row"]):
-                checkpoints.save(done, state.saved, data)
+                checkpoints.save(done, state.saved)
             if last is not None:
                 _log(experiment.guard, writer, bar, *last)
             last = (done, metrics, {"seconds": seconds + time.monotonic() - started, "tokens": tokens})
             if (asked := stop.requested(done)) and done < experiment.steps:
                 ending = Stopped(asked, f"at step {done} of {experiment.steps}, saved in {out / 'checkpoints'}")
         if last is not None:
-            checkpoints.save(done, state.saved, data)
+            checkpoints.save(done, state.saved)
             _log(experiment.guard, writer, bar, *last)
         checkpoints.wait()
     if ending is not None:
         raise ending
 
 
+def _on_devices(batch: Row, shape: BatchShape, first: int, place: NamedSharding) -> Row:
+    """The global batch, of which this process has the rows from `first` on."""
+
+    def spread(rows: np.ndarray) -> jax.Array:
+        def part(index: tuple[slice, slice]) -> np.ndarray:
+            start, stop, _ = index[0].indices(shape.rows)
+            return rows[start - first : stop - first, index[1]]
+
+        return jax.make_array_from_callback((shape.rows, shape.length), place, part)
+
+    return jax.tree.map(spread, batch)
+
+
 def _log(guard, writer, bar, step: int, metrics: dict[str, jax.Array], more: dict[str, float]) -> None:
     values = {name: float(value) for name, value in jax.device_get(metrics).items()}
     values |= {name: round(value, 3) for name, value in more.items()}
     values["tokens_per_second"] = round(values["tokens"] / max(values["seconds"], 1e-9))
-    writer.write(step, values)
-    skipped = f", {values['skipped']:,.0f} bad steps skipped" if values["skipped"] else ""
-    bar.update(
-        step,
-        note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, "
-        f"{values['tokens_per_second']:,} tokens/s{skipped}",
-    )
+    if writer is not None:  # only one process writes
+        writer.write(step, values)
+        skipped = f", {values['skipped']:,.0f} bad steps skipped" if values["skipped"] else ""
+        bar.update(
+            step,
+            note=f"loss {values['loss']:.3f}, {values['accuracy']:.1%} of tokens, "
+            f"{values['tokens_per_second']:,} tokens/s{skipped}",
+        )
     guard.check(step, values)
 
 
@@ -190,7 +216,7 @@ def write_config(experiment: Experiment, out: Path) -> None:
         configuration.write(experiment, out)
 
 
-def _results(out: Path, manifest: Manifest, parameters: int, steps: int) -> dict[str, Any]:
+def _write_results(out: Path, manifest: Manifest, parameters: int, steps: int) -> None:
     """Writes `results.json` with what training knows (evaluation adds to it) and the report."""
     path = out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -200,4 +226,3 @@ def _results(out: Path, manifest: Manifest, parameters: int, steps: int) -> dict
     minutes["total"] = sum(value for name, value in minutes.items() if name != "total")
     write_json(path, results)
     run_report(out)
-    return results

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import grain
 import jax
 import jax.numpy as jnp
 import optax
@@ -69,21 +68,15 @@ def init_state(experiment: Experiment, vocab_size: int, mesh: Mesh) -> TrainStat
     return jax.jit(lambda weights: _begin(experiment, weights), out_shardings=places, donate_argnums=0)(weights)
 
 
-def restored(
-    checkpoints: Checkpoints,
-    experiment: Experiment,
-    vocab_size: int,
-    mesh: Mesh,
-    data: grain.DatasetIterator | None = None,
-) -> tuple[int, TrainState]:
-    """Step and state of the newest whole checkpoint, the frozen weights read anew; `data` is moved to its position.
+def restored(checkpoints: Checkpoints, experiment: Experiment, vocab_size: int, mesh: Mesh) -> tuple[int, TrainState]:
+    """Step and state of the newest whole checkpoint, the frozen weights read anew.
 
     Raises:
       DamagedCheckpoint: none is whole.
       FileNotFoundError, ValueError: the frozen weights are gone or damaged.
     """
     shapes = abstract_state(experiment, vocab_size, mesh)
-    step, state = checkpoints.restore(shapes.saved, data)
+    step, state = checkpoints.restore(shapes.saved)
     if not shapes.frozen:
         return step, state
     places = jax.tree.map(lambda x: x.sharding, shapes.frozen)
