@@ -43,7 +43,12 @@ class PreparedRows:
           FileNotFoundError: the folder holds none.
           ValueError: they are in other buckets.
         """
-        manifest = Manifest.read(Path(self.folder))
+        try:
+            manifest = Manifest.read(Path(self.folder))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"PreparedRows.folder={self.folder} holds no manifest; name a folder of packed rows, as data/ of a run"
+            ) from None
         if unknown := set(manifest.rows) - set(self.buckets):
             raise ValueError(
                 f"{self.folder} holds rows of buckets {sorted(unknown)}, PreparedRows.buckets={self.buckets}; bind "

@@ -178,6 +178,10 @@ def test_a_start_that_does_not_fit_is_refused(folder):
         init_state(dataclasses.replace(other, model=dataclasses.replace(MODEL, d_ff=48)), VOCAB, mesh)
     with jax.set_mesh(mesh), pytest.raises(FileNotFoundError, match="holds no weights"):
         init_state(dataclasses.replace(other, start=Weights(str(folder / "rows"))), VOCAB, mesh)
+    with pytest.raises(FileNotFoundError, match="nowhere holds no manifest; name a folder"):
+        PreparedRows("nowhere").ready(folder)
+    with pytest.raises(ValueError, match="holds rows of buckets \\[16\\]"):
+        PreparedRows(str(folder / "rows")).ready(folder)
     with pytest.raises(ValueError, match="LoRA"):
         experiment(folder, start=Continue("runs/x", 1, 1), trainable=LoRA())
     with pytest.raises(ValueError, match="names \\['embed'\\]; choose among wq"):
