@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from cwm_jax.data.buckets import BatchShape
 from cwm_jax.data.rows import Row
-from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.progress import progress
 from cwm_jax.tpu.chips import Topology
 from cwm_jax.tpu.collectives import Collective, collectives
 from cwm_jax.tpu.program import Executed, executed, largest
 from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import abstract_state, optimizer_of
-from cwm_jax.training.step import make_step
+from cwm_jax.training.state import abstract_state
+from cwm_jax.training.step import experiment_step
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Compiled:
 
     Attributes:
       mesh: over the devices of the topology.
-      rows, length: of its batch.
+      shape: of its batch.
       executed: products and kernels.
       collectives: of one step.
       bytes: HBM of one device: arguments, temporaries and results, less what these share with arguments.
@@ -38,29 +38,12 @@ class Compiled:
     """
 
     mesh: Mesh
-    rows: int
-    length: int
+    shape: BatchShape
     executed: Executed
     collectives: list[Collective]
     bytes: int
     largest: str
     seconds: float
-
-
-def rows_and_length(experiment: Experiment, mesh: Mesh) -> tuple[int, int]:
-    """Rows and tokens a row of an experiment's longest batch.
-
-    Raises:
-      ValueError: the batch cannot be cut into the shards that the mesh asks for.
-    """
-    length, tokens = max(experiment.data.buckets), experiment.stream.tokens_per_batch
-    shards = experiment.rules.batch_shards(mesh)
-    if not (rows := tokens // length) or rows % shards:
-        raise ValueError(
-            f"StreamConfig.tokens_per_batch={tokens} makes {rows} rows of {length} tokens, which MeshShape cuts into "
-            f"{shards}; make it a multiple of {length * shards}"
-        )
-    return rows, length
 
 
 def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
@@ -77,13 +60,13 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
         )
     began = time.monotonic()
     mesh = experiment.mesh.build(topology.describe())
-    rows, length = rows_and_length(experiment, mesh)
+    shape = experiment.data.layout[-1].shape(experiment.stream.tokens_per_batch, experiment.rules.batch_shards(mesh))
     with progress(f"compiling for {topology}", None, unit="seconds") as bar:
 
         def shown(stage: str, call: Callable[[], T]) -> T:
             return _in_background(call, lambda: bar.update(int(time.monotonic() - began), stage))
 
-        arguments, traced = shown("tracing", lambda: _trace(experiment, mesh, rows, length))
+        arguments, traced = shown("tracing", lambda: _trace(experiment, mesh, shape))
         arrays = "the largest arrays of one device:\n" + "\n".join(largest(traced.jaxpr.jaxpr, arguments))
         lowered = shown("lowering", lambda: traced.lower(lowering_platforms=("tpu",)))
         try:
@@ -97,18 +80,17 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     used -= memory.alias_size_in_bytes
     counts = executed(traced.jaxpr.jaxpr), collectives(compiled.as_text())
-    return Compiled(mesh, rows, length, *counts, used, arrays, time.monotonic() - began)
+    return Compiled(mesh, shape, *counts, used, arrays, time.monotonic() - began)
 
 
-def _trace(experiment: Experiment, mesh: Mesh, rows: int, length: int) -> tuple[tuple[Any, Row], Any]:
+def _trace(experiment: Experiment, mesh: Mesh, shape: BatchShape) -> tuple[tuple[Any, Row], Any]:
     """The step's arguments, as shapes that lie on the mesh, and the step traced with them."""
     vocab_size = experiment.data.vocabulary_size
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # so that constants are made on the CPU
         place = NamedSharding(mesh, experiment.rules.spec("batch", "sequence"))
         dtypes = (jnp.int32, jnp.int32, jnp.int32, jnp.float32)
-        batch = Row(*(jax.ShapeDtypeStruct((rows, length), dtype, sharding=place) for dtype in dtypes))
-        rebuild = rebuilder(experiment.model, vocab_size)
-        step = make_step(rebuild, optimizer_of(experiment), experiment.rules, experiment.guard, experiment.dtype)
+        batch = Row(*(jax.ShapeDtypeStruct((shape.rows, shape.length), dtype, sharding=place) for dtype in dtypes))
+        step = experiment_step(experiment, vocab_size, shape.global_window)
         arguments = abstract_state(experiment, vocab_size, mesh), batch
         return arguments, jax.jit(step, donate_argnums=0).trace(*arguments)
 

@@ -20,8 +20,9 @@ def forecast(experiment: Experiment, topology: Topology, step: Compiled) -> dict
     Sizes are a chip's, in GiB; `tokens_per_step` are those of all chips. `chips_at_least` is a lower bound for this
     batch: it takes all memory to be shared out among more chips, which gathered weights are not.
     """
-    chip, tokens = topology.chip, step.rows * step.length
-    counted = flops(experiment.model, experiment.data.vocabulary_size, step.length)
+    chip, shape = topology.chip, step.shape
+    tokens = shape.rows * shape.length
+    counted = flops(experiment.model, experiment.data.vocabulary_size, shape.length, shape.global_window)
     places = coordinates(step.mesh.devices.flat)
     busy, wires = _work(experiment, topology, step), collective_seconds(step.collectives, topology, places)
     roofline, errors = Roofline.calibrate(), [abs(error) for error in leave_one_out().values()]
@@ -31,7 +32,7 @@ def forecast(experiment: Experiment, topology: Topology, step: Compiled) -> dict
         "topology": str(topology),
         "chips": topology.chips,
         "mesh": dict(step.mesh.shape),
-        "sequence": step.length,
+        "sequence": shape.length,
         "tokens_per_step": tokens,
         "hbm_gib": chip.hbm_gib,
         "used_gib": _short(used),
@@ -53,9 +54,9 @@ def forecast(experiment: Experiment, topology: Topology, step: Compiled) -> dict
 def _work(experiment: Experiment, topology: Topology, step: Compiled) -> Work:
     """The work of the chip that has most: with sequences cut up, the last shard sees most keys."""
     model, vocab_size = experiment.model, experiment.data.vocabulary_size
-    tokens = step.rows * step.length
+    length, tokens = step.shape.length, step.shape.rows * step.shape.length
     shards = math.prod(step.mesh.shape[axis] for axis in experiment.rules.sequence)
-    last = flops(model, vocab_size, step.length, start=step.length - step.length // shards)
+    last = flops(model, vocab_size, length, step.shape.global_window, start=length - length // shards)
     products = step.executed.attention_products / model.layers
     return work(
         topology.chip,
