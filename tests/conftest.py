@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Eight devices on a busy machine may wait long for one another; by default they give up after 40 seconds.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+# Eight devices share few threads: a step that starts while some still finish the one before may wait for them for ever.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 ROOT = Path(__file__).parent.parent
 

@@ -97,7 +97,7 @@ class ShardingRules:
     embed_columns: tuple[str, ...] = ("tensor",)
 
     def spec(self, *logical: str | None) -> P:
-        """The partition spec of an array with these logical axes; mesh axes of size 1 in the mesh in force are left out.
+        """The partition spec of an array with these logical axes, without mesh axes of size 1 in the mesh in force.
 
         Raises:
           ValueError: two axes of one array would lie on one mesh axis.
@@ -134,7 +134,7 @@ class ShardingRules:
             for axis, size in zip(axes, leaf.shape):
                 parts = math.prod(mesh.shape[one] for one in getattr(self, axis)) if axis else 1
                 if size % parts:
-                    raise ValueError(f"{name} has {size} along {axis}, which the mesh cuts into {parts}; change the mesh")
+                    raise ValueError(f"{name} has {size} along {axis}, which the mesh cuts in {parts}; change the mesh")
             return NamedSharding(mesh, spec)
 
         return jax.tree_util.tree_map_with_path(sharding, tree)

@@ -46,9 +46,9 @@ def token_losses(
     def split(x: jax.Array) -> jax.Array:
         """[B, S, …] as [N, B, C·T, …], chunk by chunk of every shard."""
         B, S, *rest = x.shape
-        x = _reshape(x, (B, C, N, S // C // N, *rest), rules.spec("batch", "sequence", None, None, *(None for _ in rest)))
-        x = jnp.moveaxis(x, 2, 0)
-        return _reshape(x, (N, B, S // N, *rest), rules.spec(None, "batch", "sequence", *(None for _ in rest)))
+        whole = [None] * len(rest)
+        x = _reshape(x, (B, C, N, S // C // N, *rest), rules.spec("batch", "sequence", None, None, *whole))
+        return _reshape(jnp.moveaxis(x, 2, 0), (N, B, S // N, *rest), rules.spec(None, "batch", "sequence", *whole))
 
     def join(x_NBT: jax.Array) -> jax.Array:
         N, B, T = x_NBT.shape

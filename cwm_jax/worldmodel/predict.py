@@ -45,24 +45,24 @@ class WorldModel:
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
         self._generator = Generator(rebuild, params, self.vocabulary.eos_id)
 
-    def predict(self, contexts: Sequence[str], most_tokens: int = 560) -> Iterator[Trace]:
+    def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
         """The predicted trace of each context, in order.
 
-        A prediction that breaks off or cannot be read has `complete` False, verdict `malformed`
-        and the frames before the break.
+        A prediction that breaks off, for one when it is longer than any row the model was trained on, or that cannot
+        be read has `complete` False, verdict `malformed` and the frames before the break.
 
         Args:
           contexts: sources with a marked entry.
-          most_tokens: longest trace in tokens of the model.
 
         Raises:
           ValueError: a context is no program, or is far longer than what the model was trained on.
         """
         prompts = [self.vocabulary.encode_segments(self._form.context(context)) for context in contexts]
-        longest = _LONGEST_PROMPT * max(self.experiment.data.buckets)
+        trained = max(self.experiment.data.buckets)
+        longest = _LONGEST_PROMPT * trained
         if (found := max(map(len, prompts), default=0)) > longest:
             raise ValueError(f"a program has {found:,} tokens; this model predicts those of at most {longest:,}")
-        for context, ids in zip(contexts, self._generator(prompts, [most_tokens] * len(prompts))):
+        for context, ids in zip(contexts, self._generator(prompts, [trained] * len(prompts))):
             yield self._form.trace(context, self._pieces(ids))
 
     def _pieces(self, ids: list[int]) -> Iterator[str]:

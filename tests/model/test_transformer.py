@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cwm_jax.model.components import QKNorm, ScaledInit, ShortConv
 from cwm_jax.model.rope import Rope, rotate

@@ -110,7 +110,8 @@ def test_weights_and_optimiser_are_cut_by_fsdp_and_context_together():
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh):
         state = abstract_state(experiment, VOCAB, mesh)
-    matrices = [leaf for leaf in jax.tree.leaves(state) if len(leaf.shape) > 2 or leaf.shape in ((VOCAB, 32), (32, VOCAB))]
+    ends = (VOCAB, 32), (32, VOCAB)
+    matrices = [leaf for leaf in jax.tree.leaves(state) if len(leaf.shape) > 2 or leaf.shape in ends]
     assert len(matrices) == 3 * 9
     for leaf in matrices:
         assert np.prod(leaf.sharding.shard_shape(leaf.shape)) * 8 == np.prod(leaf.shape)
@@ -119,5 +120,5 @@ def test_weights_and_optimiser_are_cut_by_fsdp_and_context_together():
 def test_a_mesh_that_cannot_cut_the_model_is_refused():
     experiment = Experiment(model=MODEL, mesh=MeshShape(tensor=8))
     mesh = experiment.mesh.build()
-    with jax.set_mesh(mesh), pytest.raises(ValueError, match="has 2 along heads, which the mesh cuts into 8"):
+    with jax.set_mesh(mesh), pytest.raises(ValueError, match="has 2 along heads, which the mesh cuts in 8"):
         abstract_state(experiment, VOCAB, mesh)

@@ -20,8 +20,6 @@ from cwm_jax.model.attention.blocks import CausalBlocks
 from cwm_jax.model.attention.reference import Reference, masked_attention, visible
 from cwm_jax.model.attention.splash import Splash
 
-Attention = Callable[
-    [jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, int | None, "int | jax.Array"], jax.Array
-]
+Attention = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, int | None, "int | jax.Array"], jax.Array]
 
 __all__ = ["Attention", "CausalBlocks", "Reference", "Splash", "masked_attention", "visible"]

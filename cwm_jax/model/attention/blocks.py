@@ -42,7 +42,7 @@ class CausalBlocks:
         q_BGRSK = (q_BSHK * K**-0.5).reshape(B, S, G, H // G, K).transpose(0, 2, 3, 1, 4)
         k_BGTK, v_BGTK = k_BTGK.transpose(0, 2, 1, 3), v_BTGK.transpose(0, 2, 1, 3)
         block = max(self.block, -(-S // _MOST_BLOCKS))
-        attend = _attend if S <= _KEPT_BLOCKS * block else jax.checkpoint(_attend, static_argnums=(5,))
+        attend = _attend if _KEPT_BLOCKS * block >= S else jax.checkpoint(_attend, static_argnums=(5,))
         mixed = []
         for start in range(0, S, block):
             end = min(start + block, S)

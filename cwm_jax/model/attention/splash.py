@@ -39,7 +39,7 @@ class Splash:
         _, S, H, K = q_BSHK.shape
         T = k_BTGK.shape[1]
         if S % _LANES or T % _LANES:
-            raise ValueError(f"Splash attends rows of a multiple of {_LANES} tokens, not {S} to {T}; pad, or bind Reference")
+            raise ValueError(f"Splash wants rows of a multiple of {_LANES} tokens, not {S} and {T}; pad them")
         if isinstance(first, int):
             kernel = _kernel(S, T, H, window, first, 1, self.interpret)
         else:

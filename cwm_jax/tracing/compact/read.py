@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.compact.source import Source
-from cwm_jax.tracing.compact.symbols import ALL_LOCALS, EVENT_OF, IS_CONTROL, NAME_END, VALUE_END
+from cwm_jax.tracing.compact.symbols import ALL_LOCALS, EVENT_OF, IS_CONTROL, NAME_END, SET, VALUE_END
 from cwm_jax.tracing.language import TraceSyntaxError, compress
 from cwm_jax.tracing.trace import Frame
 
@@ -34,7 +34,7 @@ def read_frames(source: Source, pieces: Iterable[str]) -> Iterator[Frame]:
             arguments = reader.until(_ENDS)
             end = arguments.index(ALL_LOCALS) if ALL_LOCALS in arguments else len(arguments)
             arguments, changes = arguments[:end], arguments[end:]
-            calls[-1] = shown = _apply(arguments, {})
+            calls[-1] = shown = _locals(arguments)
             yield Frame(event, text, locals=tuple(shown.items()), line=number)
             continue
         if event == "line":
@@ -87,18 +87,21 @@ class _Reader:
 
 
 def _apply(changes: list[str], state: dict[str, str]) -> dict[str, str]:
-    """The locals after a line that does `changes`; what stands there besides them is a working."""
+    """The locals after a line that does `changes`; what stands before them is a working."""
     if ALL_LOCALS in changes:
-        state, changes = {}, changes[changes.index(ALL_LOCALS) + 1 :]
-    if NAME_END not in changes:
-        return state
+        return _locals(changes[changes.index(ALL_LOCALS) + 1 :])
+    return {**state, **_locals(changes[changes.index(SET) + 1 :])} if SET in changes else state
+
+
+def _locals(pieces: list[str]) -> dict[str, str]:
+    """Names and values that pieces list."""
     found = {}
-    for entry in _split(changes, VALUE_END):
+    for entry in _split(pieces, VALUE_END) if pieces else ():
         if NAME_END not in entry:
             raise TraceSyntaxError(f"expected a local and its value, found {''.join(entry)[:40]!r}")
         end = entry.index(NAME_END)
         found[_last_text(entry[:end])] = _last_text(entry[end:])
-    return {**state, **found}
+    return found
 
 
 def _last_text(pieces: list[str]) -> str:

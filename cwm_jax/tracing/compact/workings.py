@@ -1,14 +1,16 @@
 """What a line is about to compute, written out step by step.
 
-    if letter != c:       with letter = 'g', c = 'g'    →   'g' != 'g', then False
-    if i % 3 == 0:        with i = 4                    →   4 % 3 == 0, then 1 == 0, then False
-    total += n            with total = 17, n = 5        →   17 + 5, then 12 (the last digits), then 22
-    if len(xs) < 2:       with xs = [7]                 →   <|0|>7<|1|>, then 1 < 2, then True
-    for c in word:        with word = 'ab'              →   <|0|>'a'<|1|>'b'<|2|>, then <|0|>; later <|1|>, <|2|>
+    if letter != c:       with letter = 'g', c = 'g'    →   letter:'g' != c:'g', then False
+    if i % 3 == 0:        with i = 4                    →   i:4 % 3 == 0, then 1 == 0, then False
+    total += n            with total = 17, n = 5        →   total:17 + n:5, then 12 (the last digits), then 22
+    if len(xs) < 2:       with xs = [7]                 →   xs<|0|>7<|1|>, then 1 < 2, then True
+    for c in word:        with word = 'ab'              →   word<|0|>'a'<|1|>'b'<|2|>, then <|0|>; later <|1|>, <|2|>
 
 A tiny model that may write this down before it decides needs one simple look-up for each
-token; deciding at once needs the whole chain of them in a single token. Made from the text of
-the source and of the locals alone; nothing is run. After scratchpads (arXiv 2112.00114).
+token; deciding at once needs the whole chain of them in a single token. A value is looked up
+behind its name (the `:` is the symbol that also stands between a local and its value), so the
+look-up is the simplest that attention knows: what came after this the last time? Made from the
+text of the source and of the locals alone; nothing is run. After scratchpads (arXiv 2112.00114).
 """
 
 import ast
@@ -19,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 
-from cwm_jax.tracing.compact.symbols import EQUALS, IS_CONTROL, PASSES, plain
+from cwm_jax.tracing.compact.symbols import EQUALS, IS_CONTROL, NAME_END, PASSES, plain
 
 _LONGEST = 60  # characters; longer workings cost more than they help
 _OPERATORS = {
@@ -70,63 +72,83 @@ class Workings:
         node = self._shown.get(line)
         if node is None:
             return []
-        if isinstance(node, ast.Name) and line not in self._inside:
-            return [node.id]
+        if isinstance(node, ast.Name):
+            return _looked_up(node.id, state) or [node.id]
         if isinstance(node, ast.Tuple):
             return _parts(node, state)
         steps: list[list[str]] = []
         if place := self._inside.get(line):
             member = ast.Compare(place.slice, [ast.In()], [place.value])
-            steps += [[f"{self._filled(place.slice, state)} in {self._source(place.value)}"], _sought(member, state)]
-        counted = _counted(node, state)
-        steps += [counted] if counted else [[self._filled(node, state)]]
+            steps += [[*self._filled(place.slice, state), f" in {self._source(place.value)}"], _sought(member, state)]
+        counted = self._counted(node, state)
+        steps += [counted] if counted else [self._filled(node, state)]
         if isinstance(node, ast.JoinedStr):
-            steps.append([_shown_whole(node, state)])
+            steps.append(_shown_whole(node, state))
         sought = _sought(node, state)
-        steps += [sought] if sought else [[self._reduced(node, state)], [_last_digits(node, state)]]
+        steps += [sought] if sought else [self._reduced(node, state, bool(counted)), [_last_digits(node, state)]]
         if line in self._inside or (isinstance(node, ast.Compare) and not sought):
             steps.append([self._outcome(node, state)])  # before a container is copied
-        source = "" if line in self._inside else self._source(node)
-        shown: list[list[str]] = []
-        for step in steps:
-            if any(step) and step != [source] and step not in shown and all(map(_is_short, step)):
-                shown.append(step)
-        pieces: list[str] = []
-        for step in shown:
-            pieces += [EQUALS, *step] if pieces and step[0] not in ("True", "False") else step
-        return pieces
+        return _joined(steps, "" if line in self._inside else self._source(node))
 
     def loop(self, iterable: ast.expr, state: dict[str, str]) -> list[str]:
-        """What a `for` over an expression yields, counted off; a `range` with its bounds before that."""
+        """What a `for` over an expression yields, counted off, the local that it is made of or its bounds before."""
         if (found := elements(iterable, state)) is None:
             return []
-        bounds = []
-        if isinstance(iterable, ast.Call) and iterable.lineno == iterable.end_lineno:
-            text = self._filled(iterable, state)
-            bounds = [text] if text.startswith("range(") and text.isascii() and text != self._source(iterable) else []
-        return [*bounds, *count_off(found)]
+        before: list[str] = []
+        if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
+            if iterable.lineno == iterable.end_lineno and self._lines[iterable.lineno - 1].isascii():
+                values = ", ".join(self._outcome(bound, state) for bound in iterable.args)
+                before = _joined([self._filled(iterable, state), [f"range({values})"]], self._source(iterable))
+        else:
+            names = [child.id for child in ast.walk(iterable) if isinstance(child, ast.Name) and child.id in state]
+            before = names[:1]
+        return [*before, *count_off(found)]
 
     def _source(self, node: ast.AST) -> str:
         return self._lines[node.lineno - 1][node.col_offset : node.end_col_offset]
 
-    def _filled(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
-        """The source of an expression with the locals in it replaced by their values; containers keep their names."""
+    def _filled(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> list[str]:
+        """The source of an expression, each local in it followed by its value; containers are named only."""
         if isinstance(node, ast.AugAssign):
-            right = self._filled(node.value, state)
-            right = f"({right})" if isinstance(node.value, ast.BinOp) else right
-            return f"{self._filled(node.target, state)} {_OPERATORS[type(node.op)][0]} {right}"
+            left, right = self._filled(node.target, state), self._filled(node.value, state)
+            right = ["(", *right, ")"] if isinstance(node.value, ast.BinOp) else right
+            return [*left, f" {_OPERATORS[type(node.op)][0]} ", *right]
         line, start = self._lines[node.lineno - 1], node.col_offset
         text = line[start : node.end_col_offset]
         if _formats(node):  # places within f-strings are not reliable on 3.11
-            return _BARE_FIELD.sub(lambda field: _field(field, state), text)
-        names = [child for child in ast.walk(node) if isinstance(child, ast.Name) and child.id in state]
-        for name in sorted(names, key=lambda name: -name.col_offset):
-            if _is_scalar(state[name.id]):
-                text = text[: name.col_offset - start] + state[name.id] + text[name.end_col_offset - start :]
-        return text
+            spans = [field.span(1) for field in _BARE_FIELD.finditer(text)]
+        else:
+            names = [child for child in ast.walk(node) if isinstance(child, ast.Name)]
+            spans = sorted((name.col_offset - start, name.end_col_offset - start) for name in names)
+        pieces, done = [], 0
+        for first, end in spans:
+            if (value := state.get(text[first:end])) and _is_scalar(value):
+                pieces += [text[done:first], text[first:end], NAME_END, value]
+                done = end
+        return [piece for piece in (*pieces, text[done:]) if piece]
 
-    def _reduced(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
-        """The two sides of an operator, each worked out as far as it goes."""
+    def _counted(self, node: ast.AST, state: dict[str, str]) -> list[str]:
+        """The elements of the first local whose `len` or part an expression takes, or that it joins, counted off."""
+        for child in ast.walk(node):
+            before: list[str] = []
+            match child:
+                case (
+                    ast.Call(func=ast.Name("len"), args=[ast.Name() as measured])
+                    | ast.Subscript(value=ast.Name() as measured, slice=ast.Slice())
+                ):
+                    pass
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Constant() as glue, attr="join"), args=[ast.Name() as measured]
+                ):
+                    before = [self._source(glue), " "]
+                case _:
+                    continue
+            found = elements(measured, state)
+            return [] if found is None else [*before, measured.id, *count_off(found)]
+        return []
+
+    def _reduced(self, node: ast.expr | ast.AugAssign, state: dict[str, str], named: bool) -> list[str]:
+        """The two sides of an operator, each worked out as far as it goes; locals by name where `named`."""
         match node:
             case ast.Compare(left=left, ops=[operation], comparators=[right]):
                 symbol = _COMPARISONS[type(operation)][0] if type(operation) in _COMPARISONS else ""
@@ -135,12 +157,16 @@ class Workings:
             ):
                 symbol = _OPERATORS[type(operation)][0] if type(operation) in _OPERATORS else ""
             case _:
-                return ""
-        return symbol and f"{self._side(left, state)} {symbol} {self._side(right, state)}"
+                return []
+        if not symbol:
+            return []
+        return [*self._side(left, state, named), f" {symbol} ", *self._side(right, state, named)]
 
-    def _side(self, node: ast.expr, state: dict[str, str]) -> str:
+    def _side(self, node: ast.expr, state: dict[str, str], named: bool) -> list[str]:
         value = self._outcome(node, state)
-        return value if value and _is_scalar(value) else self._filled(node, state)
+        if not value or not _is_scalar(value):
+            return self._filled(node, state)
+        return [node.id, NAME_END, value] if named and isinstance(node, ast.Name) else [value]
 
     def _outcome(self, node: ast.expr | ast.AugAssign, state: dict[str, str]) -> str:
         """The value of an expression where it is known without running anything, else nothing."""
@@ -152,10 +178,33 @@ class Workings:
 
 def _parts(node: ast.Tuple, state: dict[str, str]) -> list[str]:
     """The values of the names in a tuple one by one: copied before brackets within brackets are to be closed."""
-    values = [state.get(part.id, "") for part in node.elts if isinstance(part, ast.Name)]
-    if len(values) < len(node.elts) or not all(values) or not all(map(_is_short, values)):
+    parts = [_looked_up(part.id, state) for part in node.elts if isinstance(part, ast.Name)]
+    if len(parts) < len(node.elts) or not all(parts):
         return []
-    return [piece for value in values for piece in (EQUALS, value)][1:]
+    return [piece for part in parts for piece in (EQUALS, *part)][1:]
+
+
+def _looked_up(name: str, state: dict[str, str]) -> list[str]:
+    """A local and its value; nothing where there is none, or it is long."""
+    value = state.get(name, "")
+    return [name, NAME_END, value] if value and _is_short(value) else []
+
+
+def _joined(steps: list[list[str]], source: str) -> list[str]:
+    """Steps one after another, without those that say nothing new: `source` is what the line itself says."""
+    said, pieces = {source}, []
+    for step in steps:
+        plain_text = _without_names(step)
+        if not plain_text or plain_text in said or not all(map(_is_short, step)):
+            continue
+        said.add(plain_text)
+        pieces += [EQUALS, *step] if pieces and step[0] not in ("True", "False") else step
+    return pieces
+
+
+def _without_names(step: list[str]) -> str:
+    """A step as text, of locals the values alone."""
+    return "".join(piece for piece, after in zip(step, [*step[1:], ""]) if NAME_END not in (piece, after))
 
 
 def _last_digits(node: ast.AST, state: dict[str, str]) -> str:
@@ -181,34 +230,16 @@ def count_off(found: Sequence[str]) -> list[str]:
     return [piece for number, text in zip(PASSES, found) for piece in (number, *plain(text))] + [PASSES[len(found)]]
 
 
-def _counted(node: ast.AST, state: dict[str, str]) -> list[str]:
-    """The elements of the first local whose `len` or part an expression takes, counted off."""
-    for child in ast.walk(node):
-        match child:
-            case (
-                ast.Call(func=ast.Name("len"), args=[ast.Name() as measured])
-                | ast.Subscript(value=ast.Name() as measured, slice=ast.Slice())
-            ):
-                found = elements(measured, state)
-                return [] if found is None else count_off(found)
-    return []
-
-
-def _shown_whole(node: ast.JoinedStr, state: dict[str, str]) -> str:
+def _shown_whole(node: ast.JoinedStr, state: dict[str, str]) -> list[str]:
     """The container that an f-string shows: its quotes decide those of the result."""
     fields = [value.value for value in node.values if isinstance(value, ast.FormattedValue)]
-    values = [state.get(field.id, "") for field in fields if isinstance(field, ast.Name)]
-    containers = [value for value in values if not _is_scalar(value)]
-    return containers[0] if len(containers) == 1 else ""
+    names = [field.id for field in fields if isinstance(field, ast.Name)]
+    containers = [name for name in names if not _is_scalar(state.get(name, "'"))]
+    return _looked_up(containers[0], state) if len(containers) == 1 else []
 
 
 def _formats(node: ast.AST) -> bool:
     return any(isinstance(child, ast.JoinedStr) for child in ast.walk(node))
-
-
-def _field(field: re.Match, state: dict[str, str]) -> str:
-    value = state.get(field[1], "")
-    return "{" + (value if value and _is_scalar(value) else field[1])
 
 
 def _is_scalar(value: str) -> bool:
@@ -217,7 +248,7 @@ def _is_scalar(value: str) -> bool:
 
 def _is_short(piece: str) -> bool:
     """Whether a piece of a step may be shown: it is no mistakable symbol, and costs less than it helps."""
-    return len(piece) <= _LONGEST and "\n" not in piece and (piece not in IS_CONTROL or piece in PASSES)
+    return len(piece) <= _LONGEST and "\n" not in piece and (piece not in IS_CONTROL or piece in (NAME_END, *PASSES))
 
 
 def _sought(node: ast.AST, state: dict[str, str]) -> list[str]:
@@ -232,8 +263,18 @@ def _sought(node: ast.AST, state: dict[str, str]) -> list[str]:
                 return []  # a string of several letters is no element of a string
             there = value in found
             looked_at = found[: found.index(value) + 1] if there else found
+            if isinstance(table := _known(container, state), dict):
+                looked_at = [f"{key}: {kept!r}" for key, kept in zip(looked_at, table.values())]
             return [*count_off(looked_at)[: -1 if there else None], str(there == isinstance(operation, ast.In))]
     return []
+
+
+def _known(node: ast.expr, state: dict[str, str]) -> object:
+    """The value of an expression; None where it takes more than `_value` can do."""
+    try:
+        return _value(node, state)
+    except _UNKNOWN:
+        return None
 
 
 def _hands_over(node: ast.AST | None, functions: set[str]) -> bool:

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.compact.flow import Step
 from cwm_jax.tracing.compact.source import Source
-from cwm_jax.tracing.compact.symbols import AGAIN, ALL_LOCALS, EQUALS, NAME_END, PASSES, VALUE_END, plain
+from cwm_jax.tracing.compact.symbols import AGAIN, ALL_LOCALS, EQUALS, NAME_END, PASSES, SET, VALUE_END, plain
 from cwm_jax.tracing.language import EVENT_TOKENS
 from cwm_jax.tracing.trace import UNCHANGED, Frame
 
@@ -47,10 +47,10 @@ class _Call:
 
 @dataclass(frozen=True)
 class _Working:
-    """What stands before the name of the first local that a line writes, and what before its value."""
+    """How what a line does comes about, and which pass of a loop it begins."""
 
-    first: list[str] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
+    number: list[str] = field(default_factory=list)
 
 
 def frame_pieces(source: Source, frames: tuple[Frame, ...]) -> Iterator[str]:
@@ -84,7 +84,7 @@ def frame_pieces(source: Source, frames: tuple[Frame, ...]) -> Iterator[str]:
             before, call.state = call.state, _full(after, call.state)
             yield from _changes(before, call.state, source.writes.between(call.line, after.line), working)
         else:
-            yield from (*working.first, *working.steps)
+            yield from (*working.steps, *working.number)
 
 
 def _working(source: Source, call: _Call, line: int, again: bool) -> _Working:
@@ -93,12 +93,12 @@ def _working(source: Source, call: _Call, line: int, again: bool) -> _Working:
         return _Working(steps=source.workings.of(line, call.state))
     if again:
         call.passes[line] = call.passes.get(line, len(PASSES)) + 1
-        return _Working(first=list(PASSES[call.passes[line] : call.passes[line] + 1]))
+        return _Working(number=list(PASSES[call.passes[line] : call.passes[line] + 1]))
     call.passes.pop(line, None)
     if not (counted := source.workings.loop(loop.iter, call.state)):
         return _Working()
     call.passes[line] = 0
-    return _Working(first=[*counted, EQUALS, PASSES[0]])
+    return _Working(counted, [PASSES[0]])
 
 
 def _unchanged(state: dict[str, str]) -> list[tuple[str, str]]:
@@ -110,26 +110,22 @@ def _full(frame: Frame, state: dict[str, str]) -> dict[str, str]:
 
 
 def _changes(before: dict[str, str], after: dict[str, str], written: Iterable[str], working: _Working) -> Iterator[str]:
-    """What a line does to the locals: those it writes, the first after its working; or all, where some vanish."""
+    """What a line does to the locals: those it writes, after its working; or all, where some vanish."""
     listed = {name: value for name, value in after.items() if before.get(name) != value or name in written}
-    yield from working.first
     if list({**before, **listed}) != list(after):  # a local was deleted, or a new one is not the last
-        yield from (*working.steps, ALL_LOCALS, *_listed(after))
+        yield from (*working.steps, *working.number, ALL_LOCALS, *_listed(after))
         return
     if not listed:
-        yield from working.steps
+        yield from (*working.steps, *working.number)
         return
-    value = next(iter(listed.values()))
-    steps = working.steps[:-1] if working.steps[-1:] == [value] else working.steps
-    yield from _listed(listed, (*steps, EQUALS) if steps and steps[-1] != EQUALS else steps)
+    known = [EQUALS, next(iter(listed.values()))]  # a last step that says the value itself
+    steps = working.steps[:-2] if working.steps[-2:] == known else working.steps
+    yield from (*steps, SET, *working.number, *_listed(listed))
 
 
-def _listed(locals_: dict[str, str], steps: Iterable[str] = ()) -> Iterator[str]:
-    """Names and values, `steps` before the first value."""
+def _listed(locals_: dict[str, str]) -> Iterator[str]:
+    """Names and values."""
     for index, (name, value) in enumerate(locals_.items()):
         if index:
             yield VALUE_END
-        yield from (*plain(name), NAME_END)
-        if not index:
-            yield from steps
-        yield from plain(value)
+        yield from (*plain(name), NAME_END, *plain(value))
