@@ -84,7 +84,8 @@ class ShardingRules:
 
     The defaults serve every mesh: weights and optimiser are cut along the model's width over fsdp and context together
     (over fsdp alone a step at 131k would hold 21 GiB more a chip), along heads, feed-forward and vocabulary over
-    tensor. The embedding is cut by rows, and gathered whole before it is looked up.
+    tensor. The embedding is cut by rows, and gathered whole before it is looked up; CWM has 256 · 501 of them, too odd
+    a number for fsdp and context together.
     """
 
     batch: tuple[str, ...] = ("replica", "fsdp")
@@ -93,7 +94,7 @@ class ShardingRules:
     heads: tuple[str, ...] = ("tensor",)
     ff: tuple[str, ...] = ("tensor",)
     vocab: tuple[str, ...] = ("tensor",)
-    embed_rows: tuple[str, ...] = ("fsdp", "context")
+    embed_rows: tuple[str, ...] = ("fsdp",)
     embed_columns: tuple[str, ...] = ("tensor",)
 
     def spec(self, *logical: str | None) -> P:

@@ -53,13 +53,13 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
       ValueError: the mesh has another number of devices than the topology, or the compiler finds that the step does not
         fit; the message names its largest arrays.
     """
-    if experiment.mesh.devices != topology.devices:
+    if experiment.mesh_shape.devices != topology.devices:
         raise ValueError(
-            f"{experiment.mesh} has {experiment.mesh.devices} devices, but {topology} has {topology.devices} "
+            f"{experiment.mesh_shape} has {experiment.mesh_shape.devices} devices, but {topology} has {topology.devices} "
             f"({topology.chip.devices} a chip); bind another MeshShape or give another --topology"
         )
     began = time.monotonic()
-    mesh = experiment.mesh.build(topology.describe())
+    mesh = experiment.mesh_shape.build(topology.describe())
     shape = experiment.data.layout[-1].shape(experiment.stream.tokens_per_batch, experiment.rules.batch_shards(mesh))
     with progress(f"compiling for {topology}", None, unit="seconds") as bar:
 

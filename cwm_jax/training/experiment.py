@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from cwm_jax.data.prepare import DataConfig
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.stream import StreamConfig
+from cwm_jax.model.meshes import MESHES, MeshName
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.training.guard import SkipBadSteps
@@ -31,7 +32,7 @@ class Experiment:
       optimizer: `AdamW` or `Muon`.
       schedule: the learning rate over the run, as a share of its peak.
       guard: what becomes of a step that would do harm.
-      mesh: devices; on CPUs as many are made.
+      mesh: devices, or the name of a mesh in `model.meshes`; on CPUs as many devices are made.
       rules: what lies where on the mesh.
       compute: what the network computes in; weights and optimiser are float32.
       steps: length of the run.
@@ -47,7 +48,7 @@ class Experiment:
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)
     guard: SkipBadSteps = field(default_factory=SkipBadSteps)
-    mesh: MeshShape = field(default_factory=lambda: MeshShape(replica=2))
+    mesh: MeshShape | MeshName = field(default_factory=lambda: MeshShape(replica=2))
     rules: ShardingRules = field(default_factory=ShardingRules)
     compute: Literal["float32", "bfloat16"] = "float32"
     steps: int = 1000
@@ -70,6 +71,10 @@ class Experiment:
         step = count - self.start.steps
         tokens = float(self.start.tokens) + (step + 1.0) * float(self.stream.tokens_per_batch)
         return self.schedule(Progress(step, self.steps, tokens))
+
+    @property
+    def mesh_shape(self) -> MeshShape:
+        return MESHES[self.mesh] if isinstance(self.mesh, str) else self.mesh
 
     @property
     def dtype(self) -> jnp.dtype:

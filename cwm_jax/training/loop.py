@@ -52,7 +52,7 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       Stopped: SIGTERM or Ctrl-C.
       In each case the same call goes on from the last step that was saved.
     """
-    join_processes(experiment.mesh.devices)
+    join_processes(experiment.mesh_shape.devices)
     with StopSignals() as stop:
         return _train(experiment, Path(out), stop)
 
@@ -69,7 +69,7 @@ def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, An
     rows = experiment.data.ready(out)
 
     started = time.monotonic()
-    mesh = experiment.mesh.build()
+    mesh = experiment.mesh_shape.build()
     with jax.set_mesh(mesh):
         rules = experiment.rules
         batches = BucketedBatches(

@@ -32,7 +32,7 @@ def test_what_the_compiler_cannot_place_is_refused_with_the_largest_arrays(tmp_p
 @pytest.mark.parametrize(("gib", "fits", "chips_at_least"), [(14, True, 8), (15.5, True, 9), (16, False, 9)])
 def test_a_sum_beyond_hbm_does_not_fit_though_it_compiles(gib, fits, chips_at_least):
     experiment, topology = config.load(["tests/aot/toy.gin"], [], Experiment), Topology.parse("v5e:2x4")
-    mesh = experiment.mesh.build(topology.describe())
+    mesh = experiment.mesh_shape.build(topology.describe())
     step = Compiled(mesh, BatchShape(2, 512), Executed(1e9, Counter()), [], int(gib * 2**30), "", 1.0)
     report = forecast(experiment, topology, step)
     assert (report["fits"], report["chips_at_least"]) == (fits, chips_at_least)

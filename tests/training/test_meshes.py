@@ -114,6 +114,9 @@ def test_weights_and_optimiser_are_cut_by_fsdp_and_context_together():
     matrices = [leaf for leaf in jax.tree.leaves(state) if len(leaf.shape) > 2 or leaf.shape in ends]
     assert len(matrices) == 3 * 9
     for leaf in matrices:
+        if leaf.shape == (VOCAB, 32):  # the embedding, by rows over fsdp alone
+            assert leaf.sharding.shard_shape(leaf.shape) == (VOCAB // 2, 32)
+            continue
         assert np.prod(leaf.sharding.shard_shape(leaf.shape)) * 8 == np.prod(leaf.shape)
 
 
