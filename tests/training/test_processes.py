@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
 from cwm_jax.training.processes import join_processes
+
+ROOT = Path(__file__).parents[2]
 
 
 def start(gin_file, out, **env):
