@@ -42,4 +42,6 @@ def _parse(verb: str, argv: list[str], what: str) -> tuple[Experiment, Path]:
     arguments = parser.parse_args(rest)
     if not files:
         parser.error("--gin_file=F is missing, for example --gin_file=experiments/tiny/strawberry.gin")
+    if ":/" in str(arguments.out):  # pathlib makes gs:/ of gs://
+        parser.error(f"--out {arguments.out} is no folder; mount the bucket, as tpu_scripts/worker/mount.sh does")
     return config.load(files, overrides, Experiment), arguments.out

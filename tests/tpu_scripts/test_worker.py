@@ -143,3 +143,24 @@ def test_training_says_what_the_script_listens_for():
     said = str(preemption.Stopped(signal.SIGTERM, "at step 3"))
     listened_for = re.search(r'grep -c "(.*)"', (ROOT / "tpu_scripts/worker/train.sh").read_text())[1]
     assert listened_for in said
+
+
+def test_a_bucket_is_mounted_once_and_its_folder_named(tmp_path):
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin" / "gcsfuse"
+    fake.write_text('#!/bin/sh\necho "$@" >> ' + str(tmp_path / "calls"))
+    fake.chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "BUCKETS": str(tmp_path / "buckets")}
+
+    def mount(argument, **changed):
+        command = ["bash", "tpu_scripts/worker/mount.sh", argument]
+        return subprocess.run(command, cwd=ROOT, env=env | changed, capture_output=True, text=True)
+
+    place = tmp_path / "buckets" / "my-bucket"
+    assert mount("gs://my-bucket/runs/x").stdout == f"{place}/runs/x\n"
+    assert mount("gs://my-bucket").stdout == f"{place}\n"
+    assert (tmp_path / "calls").read_text().splitlines()[0] == f"--implicit-dirs my-bucket {place}"
+    assert mount("--gin_file=a b.gin").stdout == "--gin_file=a b.gin\n"
+    (tmp_path / "bin" / "gcsfuse").unlink()
+    missing = mount("gs://my-bucket/x", PATH="/usr/bin:/bin")
+    assert missing.returncode == 1 and "gcsfuse is missing" in missing.stderr

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.data.rows import Document, Row, pack
 from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import ModelConfig, rebuilder
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.loss import token_losses
 from cwm_jax.training.optimizers import AdamW
-from cwm_jax.training.state import abstract_state, init_state, optimizer_of
+from cwm_jax.training.state import abstract_state, init_state, optimizer_of, restored
 from cwm_jax.training.step import make_step
 
 VOCAB, LENGTH, ROWS, STEPS = 48, 64, 8, 20
@@ -125,3 +126,23 @@ def test_a_mesh_that_cannot_cut_the_model_is_refused():
     mesh = experiment.mesh.build()
     with jax.set_mesh(mesh), pytest.raises(ValueError, match="has 2 along heads, which the mesh cuts in 8"):
         abstract_state(experiment, VOCAB, mesh)
+
+
+def test_a_checkpoint_of_one_mesh_is_restored_on_another_bit_for_bit(tmp_path):
+    def on(mesh_shape):
+        return Experiment(model=MODEL, optimizer=AdamW(peak_lr=3e-3), mesh=mesh_shape)
+
+    def values(state):
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+    first, second = on(MeshShape(fsdp=2, context=4)), on(MeshShape(replica=2, fsdp=2, tensor=2))
+    mesh = first.mesh_shape.build()
+    with jax.set_mesh(mesh), Checkpoints(tmp_path, 1) as checkpoints:
+        saved = init_state(first, VOCAB, mesh)
+        checkpoints.save(7, saved)
+    mesh = second.mesh_shape.build()
+    with jax.set_mesh(mesh), Checkpoints(tmp_path, 1) as checkpoints:
+        step, state = restored(checkpoints, second, VOCAB, mesh)
+    assert step == 7 and state.params["blocks"]["gate"].sharding.mesh == mesh
+    for before, after in zip(values(saved), values(state), strict=True):
+        assert before.tobytes() == after.tobytes()

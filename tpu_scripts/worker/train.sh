@@ -10,6 +10,8 @@ leaving=""
 pid=""
 trap 'leaving=1; [[ -z $pid ]] || kill -TERM "$pid" 2>/dev/null' TERM
 bash tpu_scripts/worker/setup.sh || exit
+arguments=()
+for argument in "$@"; do arguments+=("$(bash tpu_scripts/worker/mount.sh "$argument")") || exit; done
 
 touch train.log
 tail -n 0 -F train.log 2>/dev/null & # what a container or the journal shows
@@ -17,7 +19,7 @@ mirror=$!
 trap 'sleep 1; kill "$mirror"' EXIT
 while [[ -z $leaving ]]; do
   before=$(wc -c <train.log)
-  PYTHONUNBUFFERED=1 .venv/bin/python -m cwm_jax train "$@" >>train.log 2>&1 &
+  PYTHONUNBUFFERED=1 .venv/bin/python -m cwm_jax train "${arguments[@]}" >>train.log 2>&1 &
   pid=$!
   echo "$pid" >train.pid
   [[ -z $leaving ]] || kill -TERM "$pid"
