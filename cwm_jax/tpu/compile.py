@@ -55,7 +55,7 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
     """
     if experiment.mesh_shape.devices != topology.devices:
         raise ValueError(
-            f"{experiment.mesh_shape} has {experiment.mesh_shape.devices} devices, but {topology} has {topology.devices} "
+            f"{experiment.mesh_shape} has {experiment.mesh_shape.devices} devices, {topology} has {topology.devices} "
             f"({topology.chip.devices} a chip); bind another MeshShape or give another --topology"
         )
     began = time.monotonic()
