@@ -180,8 +180,9 @@ def main() -> None:
     names = arguments.case or [name for name, case in CASES.items() if case.gpu == bool(gpu) and name != "toy"]
     sides = ("ours", "theirs") if arguments.quick else ("ours", "theirs", "compiled")
     rounds, seconds = (3, 2.0) if arguments.quick else (7, 8.0)
+    names = names[:1] if arguments.quick else names
     made = []
-    for name in names[:1] if arguments.quick else names:
+    for name in names:
         print(f"{name}: {CASES[name].describe()}", flush=True)
         # A GPU holds one side at a time; it has no other users, so turns are not needed.
         groups = [(side,) for side in sides] if CASES[name].gpu else [sides]

@@ -107,7 +107,7 @@ CASES = {
     "toy": Case(_cwm(2, 32, 4, 1, 8, 64, 16), 64, 2, 32, 8),
     "1M": Case(_cwm(4, 128, 4, 1, 32, 448, 64), 1024, 16, 256, 32),
     "10M": Case(_cwm(8, 256, 4, 1, 64, 1024, 128), 4096, 8, 512, 64),
-    "50M": Case(_cwm(12, 512, 8, 2, 64, 1792, 128), 8192, 8, 512, 64),
+    "50M": Case(_cwm(12, 512, 8, 2, 64, 1792, 128), 8192, 8, 512, 64, mesh=MeshShape()),
     # Four of 64 layers, their width, and an eighth of the vocabulary: the head of 128,256 would outweigh the layers.
     "32B-slice": Case(
         model=replace(_cwm(4, 6144, 48, 8, 128, 21_504, 8192), global_layers=(0,)),

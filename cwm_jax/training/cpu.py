@@ -9,15 +9,17 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def prepare_cpu(devices: int) -> None:
-    """Makes `devices` CPU devices, one thread each, and keeps freed memory in the process.
+    """Makes `devices` CPU devices and keeps freed memory in the process.
 
-    Two single-threaded devices that share a batch run faster than one with two threads, and
+    Several have one thread each, one has all threads. Of a model of a million weights several devices that share a
+    batch are faster; of 50 million one is, for it updates and holds the weights once. And
     glibc otherwise gives the buffers of a step back to the kernel and faults them in again at
     the next. Does nothing once JAX has started, or where another platform was asked for.
     """
     if os.environ.get("JAX_PLATFORMS", "cpu") != "cpu":
         return
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+    if devices > 1:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
     try:
         jax.config.update("jax_num_cpu_devices", devices)
     except RuntimeError:
