@@ -136,3 +136,9 @@ def test_a_loop_is_counted_off_once_and_then_numbered():
 @pytest.mark.parametrize("iterable", ["g(s)", "range(100)", "range(0, 5, 0)", "missing", "n", "zip(s, s)", "range(s)"])
 def test_what_is_not_known_is_left_out(iterable):
     assert elements(ast.parse(iterable, mode="eval").body, {"s": "'ab'", "n": "3"}) is None
+
+
+def test_arguments_are_looked_up_before_they_are_handed_over():
+    code = "def g(a, n):\n    return a\ndef f(word):\n    k = 3\n    return g(word, k)"
+    shown = compact(code, "'ab'").replace(NAME_END, "·")
+    assert "word·'ab'<|equals|>k·3<|call_sep|><|L1|>a·'ab'<|frame_sep|>n·3" in shown

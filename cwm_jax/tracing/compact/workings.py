@@ -59,8 +59,10 @@ class Workings:
             shown = _to_show(node)
             if shown is None or node.lineno != shown.end_lineno or not self._lines[node.lineno - 1].isascii():
                 continue
-            if _hands_over(shown, functions) or node.lineno in self._shown:
-                continue  # the call that follows shows the arguments
+            if node.lineno in self._shown:
+                continue
+            if _hands_over(shown, functions):
+                shown = ast.Tuple(shown.args)  # the arguments one by one, which the call that follows names anew
             self._shown[node.lineno] = shown
             if isinstance(node, ast.Expr):
                 self._inside[node.lineno] = None
@@ -80,6 +82,7 @@ class Workings:
         if place := self._inside.get(line):
             member = ast.Compare(place.slice, [ast.In()], [place.value])
             steps += [[*self._filled(place.slice, state), f" in {self._source(place.value)}"], _sought(member, state)]
+            steps.append(_entry(place, state))
         counted = self._counted(node, state)
         steps += [counted] if counted else [self._filled(node, state)]
         if isinstance(node, ast.JoinedStr):
@@ -177,9 +180,15 @@ class Workings:
 
 
 def _parts(node: ast.Tuple, state: dict[str, str]) -> list[str]:
-    """The values of the names in a tuple one by one: copied before brackets within brackets are to be closed."""
-    parts = [_looked_up(part.id, state) for part in node.elts if isinstance(part, ast.Name)]
-    if len(parts) < len(node.elts) or not all(parts):
+    """The names and constants in a tuple one by one: copied before brackets within brackets are to be closed."""
+    parts: list[list[str]] = []
+    for part in node.elts:
+        match part:
+            case ast.Name(name):
+                parts.append(_looked_up(name, state))
+            case ast.Constant(value) if _is_short(repr(value)):
+                parts.append([repr(value)])
+    if len(parts) < len(node.elts) or not all(parts) or all(len(part) == 1 for part in parts):
         return []
     return [piece for part in parts for piece in (EQUALS, *part)][1:]
 
@@ -263,18 +272,17 @@ def _sought(node: ast.AST, state: dict[str, str]) -> list[str]:
                 return []  # a string of several letters is no element of a string
             there = value in found
             looked_at = found[: found.index(value) + 1] if there else found
-            if isinstance(table := _known(container, state), dict):
-                looked_at = [f"{key}: {kept!r}" for key, kept in zip(looked_at, table.values())]
             return [*count_off(looked_at)[: -1 if there else None], str(there == isinstance(operation, ast.In))]
     return []
 
 
-def _known(node: ast.expr, state: dict[str, str]) -> object:
-    """The value of an expression; None where it takes more than `_value` can do."""
+def _entry(place: ast.Subscript, state: dict[str, str]) -> list[str]:
+    """The entry of a dict that a line replaces, if there is one."""
     try:
-        return _value(node, state)
+        table, key = _value(place.value, state), _value(place.slice, state)
     except _UNKNOWN:
-        return None
+        return []
+    return [f"{key!r}: {table[key]!r}"] if isinstance(table, dict) and key in table else []
 
 
 def _hands_over(node: ast.AST | None, functions: set[str]) -> bool:
