@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cwm_jax.data.rows import Row
+from cwm_jax.model.flops import flops
 from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import ModelConfig
 
@@ -85,17 +86,13 @@ class Case:
         return Counter({shape: count * c.layers for shape, count in layer.items()}) + Counter([(D, self.vocab_size)])
 
     def product_flops(self) -> float:
-        """FLOPs of all matrix products of a training step: forward, and twice that backward."""
-        return 3 * self.tokens * sum(2 * k * m * count for (k, m), count in self.products().items())
+        """FLOPs of all matrix products of a training step."""
+        return 3 * self.tokens * flops(self.model, self.vocab_size, self.length).matmul
 
     def attention_flops(self) -> float:
-        """FLOPs of attention in a training step: half of each document's square, the window credited."""
-        pairs = 0.0
-        for length in (length for row in self.documents() for length in row):
-            for window in self.model.windows():
-                seen = min(length, window or length)
-                pairs += seen * (length - seen / 2)
-        return 3 * 4 * self.model.q_heads * self.model.head_dim * pairs
+        """FLOPs of attention in a training step; tokens see their own document."""
+        lengths = (length for row in self.documents() for length in row)
+        return 3 * sum(length * flops(self.model, self.vocab_size, length).attention for length in lengths)
 
 
 def _cwm(layers: int, d_model: int, q_heads: int, kv_heads: int, head_dim: int, d_ff: int, window: int) -> ModelConfig:

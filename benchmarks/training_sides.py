@@ -34,7 +34,8 @@ class Ours:
 
         from cwm_jax.model.transformer import rebuilder
         from cwm_jax.training.experiment import Experiment
-        from cwm_jax.training.optimizers import AdamW, WarmupConstantDecay
+        from cwm_jax.training.optimizers import AdamW
+        from cwm_jax.training.schedules import WarmupConstantDecay
         from cwm_jax.training.state import init_state, optimizer_of
         from cwm_jax.training.step import make_step
 
