@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cwm_jax import config
 from cwm_jax.checkpoints.training import DamagedCheckpoint
 from cwm_jax.data.stream import BucketedBatches, StreamConfig
+from cwm_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -176,11 +178,11 @@ def test_when_no_checkpoint_is_whole_nothing_starts_over(copy):
 
 
 @pytest.mark.parametrize("damage, words", [(Path.unlink, "is gone"), (cut, "is damaged: 0 of its")])
-def test_lost_rows_and_rows_cut_off_are_named(damage, words, copy):
+def test_lost_rows_and_rows_cut_off_are_named(damage, words, copy, gin_file):
     rows = max((copy / "data").glob("rows-*.array_record"))
     damage(rows)
     with pytest.raises((FileNotFoundError, ValueError), match=f"{rows}.* {words}.*delete manifest.json"):
-        BucketedBatches(copy / "data", StreamConfig(), 40)
+        BucketedBatches(config.load([gin_file], [], Experiment).data.ready(copy), StreamConfig(), 40)
 
 
 def test_rows_gone_bad_cost_no_step_and_are_made_again(runs, copy, trained_run):
@@ -225,8 +227,8 @@ def test_a_full_disk_stops_with_the_fix_and_loses_nothing(runs, stopped, tmp_pat
 def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(stopped, gin_file, compiled, tmp_path):
     """A learning rate that explodes after 13 healthy steps."""
     gin = tmp_path / "explodes.gin"
-    explodes = "Experiment.schedule = @WarmupCosine()\nWarmupCosine.warmup = 12\n"
-    explodes += "WarmupCosine.horizon = 20\nWarmupCosine.final = 1e30"
+    explodes = f"Experiment.schedule = @WarmupCosine()\nWarmupCosine.warmup = {13 * 1024}\n"
+    explodes += f"WarmupCosine.horizon = {21 * 1024}\nWarmupCosine.final = -1e30"  # 1,024 tokens a step
     gin.write_text(gin_file.read_text().replace("WarmupConstantDecay.warmup = 5", explodes))
     shutil.copytree(stopped[0] / "data", tmp_path / "run" / "data")
     ended = Runs(gin, compiled)(tmp_path / "run")
