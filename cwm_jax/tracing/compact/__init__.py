@@ -10,16 +10,16 @@ about a third of the tokens, and CWM's text follows from it exactly:
   calls, then the label of one line or, after a condition, of two; `<|return_sep|>` where the function ends;
 - a frame names its line by that label instead of copying it; the event of a line that another pass of a loop
   comes back to is `<|again|>`;
-- the locals that a line writes follow its own label, with their values even where they come out equal, and not
-  the label of the next line; whoever is not listed is unchanged. Arguments follow the label of their call;
+- the locals that a line writes follow its own label and `<|set|>`, with their values even where they come out equal,
+  and not the label of the next line; whoever is not listed is unchanged. Arguments follow the label of their call;
 - after what a call returned or raised stands the label of the line that goes on, and what it writes; CWM prints all
   locals in full there, so a reader keeps those of every call;
-- before a value, or where a line writes none, stands how it comes about (see `workings.py`), which a reader skips.
+- before `<|set|>`, or where a line writes nothing, stands how it comes about (see `workings.py`), which a reader skips.
 
 Nothing of this is learnt or run: all that is added to a context follows from its text.
 
-    <|L3|><|L4|>n = 0 … <|call_sep|><|L2|>s<|arg_sep|>'abc' <|line_sep|><|L3|>n<|arg_sep|>0 <|line_sep|><|L4|> …
-    <|line_sep|><|L5|>n<|arg_sep|>0 + 1<|equals|>1 … <|return_sep|><|L6|>2 …
+    <|L3|><|L4|>n = 0 … <|call_sep|><|L2|>s<|arg_sep|>'abc' <|line_sep|><|L3|><|set|>n<|arg_sep|>0 <|line_sep|><|L4|> …
+    <|line_sep|><|L5|>n<|arg_sep|>0 + 1<|set|>n<|arg_sep|>1 … <|return_sep|><|L6|>2 …
 
 (without the blanks). Our choice: shown to users is CWM's text, always.
 """
