@@ -17,7 +17,7 @@ from cwm_jax.evaluation.metrics import (
 from cwm_jax.files import write_json
 from cwm_jax.report.progress import progress
 from cwm_jax.tracing import Trace, parse
-from cwm_jax.tracing.cli import frame_as_json
+from cwm_jax.tracing.trace import frame_as_json
 from cwm_jax.worldmodel.predict import WorldModel
 
 _LENGTHS = ((1, 8), (9, 16), (17, 24), (25, 32), (33, 48), (49, 10_000))

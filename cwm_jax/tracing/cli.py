@@ -9,7 +9,7 @@ from cwm_jax.report.traces import trace_page
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.tracing.language import render
 from cwm_jax.tracing.recorder import Isolation, Limits, record
-from cwm_jax.tracing.trace import Frame, Trace
+from cwm_jax.tracing.trace import Trace, frame_as_json
 from cwm_jax.tracing.wrap import context_of
 
 _EXITS = """\
@@ -74,12 +74,6 @@ def as_json(trace: Trace) -> dict[str, object]:
         "frames": [frame_as_json(frame) for frame in trace.frames],
         "text": render(trace),
     }
-
-
-def frame_as_json(frame: Frame) -> dict[str, object]:
-    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
-    content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
-    return {"event": frame.event, "line": frame.line, "source": frame.source, **content}
 
 
 def _page(title: str, trace: Trace) -> str:

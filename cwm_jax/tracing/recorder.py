@@ -86,15 +86,18 @@ def record_many(
     contexts: Iterable[str],
     limits: Limits = Limits(),
     isolation: Isolation = Isolation.BUBBLEWRAP,
+    together: bool = False,
 ) -> Iterator[Trace]:
     """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
 
     Inside bubblewrap every program has a sandbox of its own. Under limits alone they run one after
     another in one interpreter, which is replaced when a program ends it: for programs of our own.
     There the next program already runs while you look at a trace, so `contexts` is read one ahead.
+    `together` has programs share an interpreter inside bubblewrap, too: 20 times as fast, for programs
+    of one origin, as one may leave something behind for the next.
     """
-    if isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(contexts, limits)
+    if together or isolation is Isolation.LIMITS_ONLY:
+        yield from _record_in_turn(contexts, limits, isolation)
         return
     for context in contexts:
         _check(context)
@@ -104,14 +107,14 @@ def record_many(
         yield _trace(context, *run, limits)
 
 
-def _record_in_turn(contexts: Iterable[str], limits: Limits) -> Iterator[Trace]:
+def _record_in_turn(contexts: Iterable[str], limits: Limits, isolation: Isolation) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+        child = stack.enter_context(_Interpreter(limits, isolation))
         before = None
         for context in chain(contexts, [None]):
             if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+                child = stack.enter_context(_Interpreter(limits, isolation))
                 child.send(before)
                 run = child.receive() or _CORRUPTED
             if context is not None:

@@ -56,3 +56,9 @@ class Trace:
     verdict: str = field(default="", compare=False)
     reason: str = field(default="", compare=False)
     python: str = field(default="", compare=False)
+
+
+def frame_as_json(frame: Frame) -> dict[str, object]:
+    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
+    content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
+    return {"event": frame.event, "line": frame.line, "source": frame.source, **content}

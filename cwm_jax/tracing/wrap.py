@@ -20,9 +20,13 @@ def wrap(code: str, function: str, arguments: str = "", *, start: str = "main", 
       start: name of the marked function that makes the call.
       awaited: for an `async` function (our choice: the marked function is `async` too).
     """
-    define, call = ("async def", "await ") if awaited else ("def", "")
-    body = f"{define} {start}():{START_MARKER}\n    return {call}{function}({arguments})\n"
-    return "\n" + code.rstrip("\n") + "\n" + body
+    return wrap_call(code, f"{function}({arguments})", start=start, awaited=awaited)
+
+
+def wrap_call(code: str, call: str, *, start: str = "main", awaited: bool = False) -> str:
+    """As `wrap`, for any expression, such as `"Stack([1]).pop()"`."""
+    define, call = ("async def", f"await {call}") if awaited else ("def", call)
+    return "\n" + code.rstrip("\n") + f"\n{define} {start}():{START_MARKER}\n    return {call}\n"
 
 
 def context_of(target: str, arguments: str | None = None) -> str:

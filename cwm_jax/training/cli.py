@@ -24,19 +24,29 @@ def main(argv: list[str]) -> int:
 
 
 def prepare_main(argv: list[str]) -> int:
-    """`prepare`: makes the data alone."""
-    experiment, out = _parse("prepare", argv, "records programs and packs them into rows; the same call again resumes")
+    """`prepare`: makes the data of an experiment alone, or the traces of a folder of Python code."""
+    if any(word.partition("=")[0] == "--source" for word in argv):
+        from cwm_jax.tracing.sources import cli as sources
+
+        return sources.main(argv)
+    experiment, out = _parse(
+        "prepare",
+        argv,
+        "records programs and packs them into rows; the same call again resumes",
+        "--source PATH in place of --gin_file records the functions of any Python code; see prepare --source . --help",
+    )
     rows = experiment.data.ready(out)
     print(f"{rows.manifest.documents:,} documents, {rows.manifest.tokens:,} tokens in {rows.folder}")
     return 0
 
 
-def _parse(verb: str, argv: list[str], what: str) -> tuple[Experiment, Path]:
+def _parse(verb: str, argv: list[str], what: str, more: str = "") -> tuple[Experiment, Path]:
     files, overrides, rest = config.split_gin_flags(argv)
     parser = argparse.ArgumentParser(
         prog=f"python -m cwm_jax {verb}",
         description=f"{verb}: {what}.",
-        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value.",
+        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value. "
+        + more,
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     arguments = parser.parse_args(rest)

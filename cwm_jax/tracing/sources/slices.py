@@ -1,0 +1,140 @@
+"""Slices of a module: one definition and what it needs to run, as text."""
+
+import ast
+import symtable
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Unfit(ValueError):
+    """A definition cannot stand by itself; the message is a reason that can be counted."""
+
+
+class _Statement(NamedTuple):
+    """A statement of the module's top level: its lines, the names that it binds, and those that it needs."""
+
+    text: str
+    binds: frozenset[str]
+    needs: frozenset[str]
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+
+
+class Module:
+    """The top level of a source file.
+
+    Args:
+      text: the source.
+
+    Raises:
+      Unfit: it does not parse.
+    """
+
+    def __init__(self, text: str):
+        text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        try:
+            self.tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            raise Unfit("syntax error on this Python") from None
+        lines = text.split("\n")
+        self._statements = [
+            _statement("\n".join(lines[_first(node) - 1 : node.end_lineno]), node)
+            for node in self.tree.body
+            if not _is_text(node)
+        ]
+        self._binders: dict[str, list[int]] = {}
+        for index, statement in enumerate(self._statements):
+            for name in statement.binds:
+                self._binders.setdefault(name, []).append(index)
+
+    def slice(self, name: str) -> str:
+        """The definition of `name` and every top-level statement that it reaches, in their order, text untouched.
+
+        Raises:
+          Unfit: it needs a module that is not of the standard library, or a name that nothing binds.
+        """
+        wanted, pending = set(), [*self._binders.get("__future__", []), *self._binders[name]]
+        while pending:
+            index = pending.pop()
+            if index in wanted:
+                continue
+            wanted.add(index)
+            for node in self._statements[index].imports:
+                _check_import(node)
+            for needed in self._statements[index].needs:
+                if needed in self._binders:
+                    pending += self._binders[needed]
+                elif needed not in _BUILTINS:
+                    raise Unfit("a name that the module does not bind")
+        return "\n\n".join(self._statements[index].text for index in sorted(wanted))
+
+
+_BUILTINS = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__) | {
+    *("__name__", "__file__", "__doc__", "__debug__", "__class__", "__spec__", "__package__", "__loader__")
+}
+
+
+def _first(node: ast.stmt) -> int:
+    """The first line of a statement, decorators included."""
+    decorators = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _statement(text: str, node: ast.stmt) -> _Statement:
+    imports = tuple(part for part in _at_once(node) if isinstance(part, (ast.Import, ast.ImportFrom)))
+    binds = {name for part in _at_once(node) for name in _bound(part)}
+    return _Statement(text, frozenset(binds), frozenset(_needed(text, node) - {"__future__"}), imports)
+
+
+def _at_once(node: ast.stmt) -> Iterator[ast.AST]:
+    """The parts of a statement that run when the module does: not the bodies of functions and classes."""
+    pending: list[ast.AST] = [node]
+    while pending:
+        part = pending.pop()
+        yield part
+        if not isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            pending.extend(ast.iter_child_nodes(part))
+
+
+def _bound(part: ast.AST) -> Iterator[str]:
+    if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield part.name
+    elif isinstance(part, ast.ImportFrom) and part.module == "__future__":
+        yield "__future__"  # holds for the whole module
+    elif isinstance(part, ast.alias):
+        yield (part.asname or part.name).partition(".")[0]
+    elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+        yield part.id
+
+
+def _needed(text: str, node: ast.stmt) -> set[str]:
+    """Names that the statement looks up in the module, now or when its functions run."""
+    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+        return set()
+    pending, names = [symtable.symtable(text, "module", "exec")], set()
+    while pending:
+        table = pending.pop()
+        pending += table.get_children()
+        top = table.get_type() == "module"
+        names |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (top or symbol.is_global() or symbol.is_declared_global())
+        }
+    return names
+
+
+def _check_import(node: ast.Import | ast.ImportFrom) -> None:
+    if isinstance(node, ast.ImportFrom):
+        if node.level:
+            raise Unfit("another module of its package")
+        if any(alias.name == "*" for alias in node.names):
+            raise Unfit("a star import")
+    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+    for module in modules:
+        if module.partition(".")[0] not in sys.stdlib_module_names:
+            raise Unfit("a module that is not of the standard library")
