@@ -21,12 +21,12 @@ from cwm_jax.components import plain
 from cwm_jax.files import write_json, write_whole
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing.datasheet import Tally, read_datasheet, write_datasheet
+from cwm_jax.tracing.datasheet import Tally, write_datasheet
 from cwm_jax.tracing.episodes import step_over
 from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.program import fingerprint
-from cwm_jax.tracing.store import SUFFIX, Stored, from_bytes, read_records, to_bytes, write_records
+from cwm_jax.tracing.store import SUFFIX, Stored, from_bytes, read_datasheet, read_records, to_bytes, write_records
 
 _FILES_PER_SHARD = 4  # about half a minute of work: what a killed worker loses
 _RECORDS_PER_FILE = 50_000
@@ -124,8 +124,8 @@ def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: 
             rng = Random(f"step over {trace.context}")
             if rng.random() < corpus.step_over and (episode := step_over(trace, rng)) != trace:
                 records.append(to_bytes(stored._replace(kind="step-over", trace=episode)))
-    write_records(path, records)
-    write_json(path.with_suffix(".json"), {"dropped": dropped, "seconds": time.monotonic() - started})
+    counts = {"records": write_records(path, records), "dropped": dropped, "seconds": time.monotonic() - started}
+    write_json(path.with_suffix(".json"), counts)
 
 
 def _finish(corpus: TraceCorpus, out: Path, shards: int) -> dict:
@@ -133,21 +133,23 @@ def _finish(corpus: TraceCorpus, out: Path, shards: int) -> dict:
     counts = [json.loads(_shard(out, shard).with_suffix(".json").read_text()) for shard in range(shards)]
     dropped = sum((Counter(one["dropped"]) for one in counts), Counter())
     tally = Tally([Path(corpus.source.path).name], dropped)
-    records = _distinct([_shard(out, shard) for shard in range(shards)], tally)
+    distinct = _distinct({_shard(out, shard): one["records"] for shard, one in enumerate(counts)}, tally)
+    records: dict[str, int] = {}
     for number in count():
         path = out / f"traces-{number:05d}{SUFFIX}"
-        if not write_records(path, islice(records, _RECORDS_PER_FILE)):
+        if not (written := write_records(path, islice(distinct, _RECORDS_PER_FILE))):
             path.unlink()
             break
-    return write_datasheet(tally, sum(one["seconds"] for one in counts), out)
+        records[path.name] = written
+    return write_datasheet(tally, records, sum(one["seconds"] for one in counts), out)
 
 
-def _distinct(shards: list[Path], tally: Tally) -> Iterator[bytes]:
-    """The records of all shards that are the first of their kind; each is entered in the tally."""
+def _distinct(shards: dict[Path, int], tally: Tally) -> Iterator[bytes]:
+    """The records of shards, of which each holds so many, that are the first of their kind; enters them in `tally`."""
     seen: set[bytes] = set()
     with progress("joining", len(shards), unit="shards") as bar:
-        for number, path in enumerate(shards, start=1):
-            for record in read_records(path):
+        for number, (path, size) in enumerate(shards.items(), start=1):
+            for record in read_records(path, size):
                 stored = from_bytes(record)
                 text = f"{stored.kind} {stored.program} {stored.trace.context.splitlines()[-1]}"
                 key = hashlib.sha256(text.encode()).digest()[:16]

@@ -1,16 +1,14 @@
 """The datasheet of a corpus of traces: what is in it, what was left out and why, and how it looks."""
 
-import json
 from collections import Counter
 from pathlib import Path
 
 from cwm_jax.files import write_json
 from cwm_jax.report.page import Page, heading, key_figures, prose, table
 from cwm_jax.report.traces import trace_browser
-from cwm_jax.tracing.store import Stored
+from cwm_jax.tracing.store import DATASHEET, Stored
 from cwm_jax.tracing.trace import frame_as_json
 
-NAME = "datasheet.json"
 _SAMPLE_EVERY, _MOST_SAMPLES = 499, 24
 _MOST_ROWS = 25
 
@@ -68,18 +66,19 @@ class Tally:
         }
 
 
-def write_datasheet(tally: Tally, seconds: float, folder: Path) -> dict:
-    """Writes the page, then `datasheet.json`, which says that the folder is whole; returns what that holds."""
-    sheet = tally.datasheet(seconds)
+def write_datasheet(tally: Tally, records: dict[str, int], seconds: float, folder: Path) -> dict:
+    """Writes the page, then `datasheet.json`, which says that the folder is whole; returns what that holds.
+
+    Args:
+      tally: what was counted.
+      records: in each file.
+      seconds: work of all workers.
+      folder: of the traces.
+    """
+    sheet = tally.datasheet(seconds) | {"records": records}
     datasheet_page(sheet, tally.samples).write(folder / "datasheet.html")
-    write_json(folder / NAME, sheet)
+    write_json(folder / DATASHEET, sheet)
     return sheet
-
-
-def read_datasheet(folder: Path) -> dict | None:
-    """The datasheet of a folder that is whole; None for others."""
-    path = Path(folder) / NAME
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def datasheet_page(sheet: dict, samples: list[dict]) -> Page:

@@ -12,6 +12,7 @@ from cwm_jax.files import full_disk
 from cwm_jax.tracing.language import parse, render
 from cwm_jax.tracing.trace import Trace
 
+DATASHEET = "datasheet.json"
 SUFFIX = ".array_record"
 _BATCH = 256  # records that are read at once
 
@@ -59,18 +60,30 @@ def write_records(path: Path, records: Iterable[bytes]) -> int:
     return count
 
 
-def read_records(path: Path) -> Iterator[bytes]:
+def read_records(path: Path, count: int) -> Iterator[bytes]:
     """The records of one file, in order.
+
+    Args:
+      path: the file.
+      count: the records that it should hold: of a file that was cut off the reader finds none, and says nothing.
 
     Raises:
       ValueError: the file is damaged.
     """
     try:
         reader = ArrayRecordReader(str(path))
-        for first in range(0, reader.num_records(), _BATCH):
-            yield from reader.read(list(range(first, min(first + _BATCH, reader.num_records()))))
+        if (found := reader.num_records()) != count:
+            raise RuntimeError(f"{found:,} of {count:,} records can be found")
+        for first in range(0, count, _BATCH):
+            yield from reader.read(list(range(first, min(first + _BATCH, count))))
     except RuntimeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete its folder and make it again") from error
+        raise ValueError(f"{path} is damaged: {error}; delete its folder and make it again") from error
+
+
+def read_datasheet(folder: Path) -> dict | None:
+    """What `datasheet.json` of a folder of traces holds; None where the folder is not whole."""
+    path = Path(folder) / DATASHEET
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_stored(folder: str | Path) -> Iterator[Stored]:
@@ -81,12 +94,12 @@ def read_stored(folder: str | Path) -> Iterator[Stored]:
       ValueError: a file is damaged.
     """
     folder = Path(folder)
-    if not (folder / "datasheet.json").exists():
+    if (sheet := read_datasheet(folder)) is None:
         raise FileNotFoundError(
             f"{folder} holds no finished traces; make them with: python -m cwm_jax prepare --source PATH --out {folder}"
         )
-    for path in sorted(folder.glob(f"traces-*{SUFFIX}")):
-        yield from map(from_bytes, read_records(path))
+    for name, count in sheet["records"].items():
+        yield from map(from_bytes, read_records(folder / name, count))
 
 
 def read_traces(folder: str | Path) -> Iterator[Trace]:
