@@ -1,0 +1,184 @@
+"""Loop compression: which stretches of a run are only summed up, and the sentences that do it.
+
+Of a loop with many passes the first and the last are told. Those between are grouped by the lines that they ran
+and how its conditions came out; each group is told once, with what was the same in each of its passes.
+Calls that one line makes again and again, as `map` and comprehensions do, are summed up likewise.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+from cwm_jax.tracing.narration.run import Call, Run, changed
+from cwm_jax.tracing.narration.syntax import Block
+from cwm_jax.tracing.narration.wording import join, quote
+
+# Our choices: as much as a reader takes in at once.
+_GROUPS = 3
+_VALUES = 8
+_SHORT = 40
+_INTEGER = re.compile(r"-?\d{1,18}")
+
+
+class Stretch(NamedTuple):
+    """Frames `starts[0]` up to `starts[-1]` that are summed up; each start begins one pass or call of many."""
+
+    starts: tuple[int, ...]
+    block: Block | None = None
+    calls: bool = False
+
+
+def loops(run: Run, call: Call) -> Iterator[tuple[Block | None, list[int]]]:
+    """The passes of each loop that a call ran: its block, and for each pass the frame at which it begins.
+
+    Of code within a line there is no block, and a pass is each time that its first line is reached.
+    """
+    if call.code.kind == "inline":
+        lines = [index for index in call.frames if run.frames[index].event == "line"]
+        yield None, [index for index in lines if run.frames[index].line == run.frames[lines[0]].line]
+        return
+    running: list[tuple[Block, list[int]]] = []
+    before = 0
+    for index in call.frames:
+        frame = run.frames[index]
+        if frame.event != "line":
+            continue
+        while running and not running[-1][0].head <= frame.line <= running[-1][0].end:
+            yield _finished(run, *running.pop())
+        block = run.block(index)
+        if block and block.kind != "if":
+            if not running or running[-1][0] != block:
+                running.append((block, [index]))
+            elif block.in_body(before):
+                running[-1][1].append(index)
+        before = frame.line
+    while running:
+        yield _finished(run, *running.pop())
+
+
+def _finished(run: Run, block: Block, starts: list[int]) -> tuple[Block, list[int]]:
+    """Without the last visit to the head if that only found the loop to be over."""
+    return block, starts if block.body == block.head or run.entered(starts[-1]) else starts[:-1]
+
+
+def stretches(run: Run, longest_told: int) -> dict[int, Stretch]:
+    """What to sum up, by the first frame of each stretch: of repetitions of more than `longest_told`, all between
+    the first and the last."""
+    found: dict[int, Stretch] = {}
+    for call in run.calls:
+        for block, starts in loops(run, call):
+            if len(starts) > longest_told:
+                found[starts[1]] = Stretch(tuple(starts[1:]), block)
+    for _, same in groupby(_by_step(run), key=lambda call: (call.parent, call.during, call.code)):
+        starts = [call.frames[0] for call in same]
+        if len(starts) > longest_told:
+            found[starts[1]] = Stretch(tuple(starts[1:]), calls=True)
+    return found
+
+
+def _by_step(run: Run) -> list[Call]:
+    """The calls, those that one step made side by side."""
+    return sorted(run.calls, key=lambda call: (-1 if call.during is None else call.during, call.frames[0]))
+
+
+def summary(run: Run, stretch: Stretch) -> list[str]:
+    """The sentences for a stretch."""
+    starts = stretch.starts
+    first, count = run.frames[starts[0]], len(starts) - 1
+    if stretch.calls:
+        name = run.call(starts[0]).code.name
+        handed = _listed([run.frames[run.call(start).frames[-1]].value for start in starts[:-1]])
+        return [f"On this line {name} is entered {_times(count)} more{handed and ', and ends with ' + handed}."]
+    if stretch.block and stretch.block.body != stretch.block.head:
+        passes = "Pass 2" if count == 1 else f"Passes 2 to {count + 1}"
+        opening = f"{passes} of the loop on line {stretch.block.head}:"
+    else:
+        opening = f"Line {first.line} is reached {_times(count)} more:"
+    groups: dict[tuple, list[int]] = defaultdict(list)
+    for number in range(count):
+        groups[_path(run, starts[number], starts[number + 1])].append(number)
+    ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
+    told = [_group(run, stretch, path, numbers, count) for path, numbers in ranked[:_GROUPS]]
+    if others := sum(len(numbers) for _, numbers in ranked[_GROUPS:]):
+        told.append(f"The other {others} go other ways through these lines.")
+    net = [change(*item) for item in changed(run.states[starts[0]], run.states[starts[-1]])]
+    return [opening, *("  " + line for line in told), f"  In all {join(net) or 'no variable changes'}."]
+
+
+def change(name: str, before: str | None, after: str | None) -> str:
+    """One change of a local in words: what was long is not repeated."""
+    if after is None:
+        return f"{quote(name)} is unbound"
+    if before is None:
+        return f"{quote(name)} is set to {quote(after)}"
+    if len(before) > _SHORT:
+        return f"{quote(name)} becomes {quote(after)}"
+    return f"{quote(name)} goes from {quote(before)} to {quote(after)}"
+
+
+def _path(run: Run, start: int, end: int) -> tuple[tuple[int, str], ...]:
+    """The lines that the call of frame `start` reached in one pass and what came of each, without repetitions."""
+    path: dict[tuple[int, str], None] = {}
+    index: int | None = run.following[start] if run.block(start) else start
+    while index is not None and index < end:
+        frame = run.frames[index]
+        if frame.event == "line":
+            path[_outcome(run, index)] = None
+        elif frame.event == "exception":
+            path[frame.line, f"meets the exception {quote(frame.value)}"] = None
+        index = run.following[index]
+    return tuple(path)
+
+
+def _outcome(run: Run, index: int) -> tuple[int, str]:
+    """The line of a line frame and, in words, what came of it."""
+    block, entered, line = run.block(index), run.entered(index), run.frames[index].line
+    if block and entered is not None and block.kind != "for":
+        return line, "holds" if entered else "does not hold"
+    return line, "runs"
+
+
+def _group(run: Run, stretch: Stretch, path: tuple, numbers: list[int], count: int) -> str:
+    """One way through the loop: how often it was taken, for which values, and what it did each time."""
+    starts, block = stretch.starts, stretch.block
+    often = "In each of them" if len(numbers) == count > 1 else f"In {len(numbers)} of them"
+    where = ""
+    bound = block.names if block and block.kind == "for" and block.body != block.head else ()
+    for name in bound:
+        values = [run.states[run.following[starts[number]]].get(name) for number in numbers]
+        if None not in values and (listed := _listed(values)):
+            where += f", {'where' if not where else 'and'} {quote(name)} is {listed}"
+    lines = [f"line {line} ({quote(run.lines[line])}) {outcome}" for line, outcome in path]
+    steps = [
+        f"{quote(name)} goes {'up' if step > 0 else 'down'} by {quote(str(abs(step)))}"
+        for name, step in _steady(run, [(starts[number], starts[number + 1]) for number in numbers])
+        if name not in bound
+    ]
+    each = " each time" if len(numbers) > 1 else ""
+    return f"{often}{where}: {'; '.join(lines)}{'; ' + join(steps) + each if steps else ''}."
+
+
+def _steady(run: Run, passes: list[tuple[int, int]]) -> list[tuple[str, int]]:
+    """The integers that change by the same amount in each of these passes, and by how much."""
+    found = []
+    for name in run.states[passes[0][0]]:
+        ends = [(run.states[start].get(name, ""), run.states[end].get(name, "")) for start, end in passes]
+        if all(_INTEGER.fullmatch(value) for pair in ends for value in pair):
+            steps = {int(after) - int(before) for before, after in ends}
+            if len(steps) == 1 and steps != {0}:
+                found.append((name, *steps))
+    return found
+
+
+def _listed(values: list[str]) -> str:
+    """The different values among these, joined; empty if they are many or long."""
+    different = list(dict.fromkeys(values))
+    if len(different) > _VALUES or any(len(value) > _SHORT for value in different):
+        return ""
+    return join([quote(value) for value in different], "or")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
