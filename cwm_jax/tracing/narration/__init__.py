@@ -5,6 +5,7 @@ words are kept where their final value is still that of the trace (CWM paper §2
 """
 
 from cwm_jax.tracing.narration.narrator import narrate
+from cwm_jax.tracing.narration.rewrite import Rewrite, Rewriter
 from cwm_jax.tracing.narration.wording import Final, final_of, final_value
 
-__all__ = ["Final", "final_of", "final_value", "narrate"]
+__all__ = ["Final", "Rewrite", "Rewriter", "final_of", "final_value", "narrate"]

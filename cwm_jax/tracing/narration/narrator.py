@@ -1,6 +1,6 @@
 """The narration of a trace: one line of plain English for each step, rendered from its frames by rules."""
 
-from cwm_jax.tracing.narration.repeats import change, loops, stretches, summary
+from cwm_jax.tracing.narration.repeats import change, loops, numbered, stretches, summary
 from cwm_jax.tracing.narration.run import Run
 from cwm_jax.tracing.narration.wording import closing, final_of, join, quote
 from cwm_jax.tracing.trace import Trace
@@ -25,10 +25,18 @@ def narrate(trace: Trace, longest_told: int = 3) -> str:
     """
     if longest_told < 2:
         raise ValueError(f"longest_told={longest_told}: the first and the last pass are always told; give 2 or more")
+    if not trace.frames:
+        return closing(final_of(trace)) + "\n"
     return _Narrator(trace, longest_told).text()
 
 
+_NOTHING = ["no local variable changes"]
+_EMPTY = ("try:", "pass", "break", "continue")  # that they change nothing need not be said
+
+
 class _Narrator:
+    """Tells one trace."""
+
     def __init__(self, trace: Trace, longest_told: int):
         self._run = Run(trace)
         self._final = final_of(trace)
@@ -37,7 +45,7 @@ class _Narrator:
             start: number
             for call in self._run.calls
             for block, starts in loops(self._run, call)
-            if block and block.body != block.head
+            if numbered(call, block)
             for number, start in enumerate(starts, start=1)
         }
         self._lines: list[str] = []
@@ -64,9 +72,9 @@ class _Narrator:
         return f"line {frame.line}, {quote(frame.source.strip())}"
 
     def _call(self, index: int) -> None:
-        call, frame, state = self._run.call(index), self._run.frames[index], dict(self._run.states[index])
+        call, state = self._run.call(index), dict(self._run.states[index])
         code, over = call.code, state.pop(".0", None)
-        if code.pauses and code.kind == "function" and frame.line != code.first:
+        if call.resumed:
             verb = f"goes on from {self._place(index)}"
         elif code.pauses and (code.kind == "inline" or code.first == code.last):
             verb = "is entered"
@@ -84,11 +92,11 @@ class _Narrator:
         self._say(index, ", ".join(clauses) + "".join(f"; {effect}" for effect in self._effects(index)) + ".")
 
     def _line(self, index: int) -> None:
-        after = self._run.following[index]
+        frame, after = self._run.frames[index], self._run.following[index]
         if after == index + 1 and self._run.frames[after].event == "return":
             told = [*self._control(index), self._ending(after)]
         elif after == index + 1 and self._run.frames[after].event == "line":
-            told = self._effects(index) or ["no variable changes"]
+            told = self._effects(index) or _NOTHING * (frame.source.strip() not in _EMPTY)
         else:
             told = []
         called = index + 1 < len(self._run.frames) and self._run.frames[index + 1].event == "call"
@@ -100,7 +108,7 @@ class _Narrator:
         step = self._run.call(index).during
         if step is None or self._run.following[step] != index + 1 or self._run.frames[index + 1].event != "line":
             return
-        effects = self._effects(step) or ["no variable changes"]
+        effects = self._effects(step) or _NOTHING
         where = f"back in {self._run.call(step).code.name}, line {self._run.frames[step].line}"
         self._say(step, f"{where}: {'; '.join(effects)}.")
 
@@ -129,7 +137,8 @@ class _Narrator:
             simple = frame.line in run.syntax.yields and call.code.kind == "function"
             ran = run.frames[before].event == "line" and run.frames[before].line == frame.line
             verb = "yields" if simple and ran else "hands back"
-        return f"{call.code.name} {verb} {quote(frame.value)}"
+        name = "it" if call.code.kind == "inline" and before == index - 1 else call.code.name
+        return f"{name} {verb} {quote(frame.value)}"
 
     def _left_by_exception(self, index: int, before: int) -> bool:
         frames = self._run.frames
@@ -161,8 +170,9 @@ class _Narrator:
             bound = [f"{quote(name)} = {quote(after[name])}" for name in block.names if name in after]
             return [begins + (f" with {join(bound)}" if bound else "")]
         state = run.states[index]
-        read = [f"{quote(name)} is {quote(state[name])}" for name in block.names if len(state.get(name, "·" * 99)) <= _SHORT]
-        outcome = ("holds" if entered else "does not hold") + (f" as {join(read)}" if read else "")
+        read = [name for name in block.names if name in state and len(state[name]) <= _SHORT]
+        values = ", ".join(f"{quote(name)} is {quote(state[name])}" for name in read)
+        outcome = f"the condition is {'true' if entered else 'false'}{values and f' ({values})'}"
         if block.kind == "if":
-            return [f"the condition {outcome}"]
-        return [f"the condition {outcome}", begins if entered else "the loop is over"]
+            return [outcome]
+        return [outcome, begins if entered else "the loop is over"]

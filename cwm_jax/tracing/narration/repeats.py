@@ -7,7 +7,7 @@ Calls that one line makes again and again, as `map` and comprehensions do, are s
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -19,14 +19,21 @@ from cwm_jax.tracing.narration.wording import join, quote
 _GROUPS = 3
 _VALUES = 8
 _SHORT = 40
+_CYCLE = 4  # as in `max(map(f, xs), key=g)`
 _INTEGER = re.compile(r"-?\d{1,18}")
 
 
 class Stretch(NamedTuple):
-    """Frames `starts[0]` up to `starts[-1]` that are summed up; each start begins one pass or call of many."""
+    """Frames that are summed up.
+
+    Attributes:
+      starts: where each pass or call begins, and last where the telling goes on.
+      numbered: whether they are the passes of a loop from the second on.
+      calls: whether they are calls that one line makes.
+    """
 
     starts: tuple[int, ...]
-    block: Block | None = None
+    numbered: bool = False
     calls: bool = False
 
 
@@ -58,6 +65,11 @@ def loops(run: Run, call: Call) -> Iterator[tuple[Block | None, list[int]]]:
         yield _finished(run, *running.pop())
 
 
+def numbered(call: Call, block: Block | None) -> bool:
+    """Whether the passes that `loops` gives are all that there were since the loop was entered."""
+    return block is not None and block.body != block.head and not call.resumed
+
+
 def _finished(run: Run, block: Block, starts: list[int]) -> tuple[Block, list[int]]:
     """Without the last visit to the head if that only found the loop to be over."""
     return block, starts if block.body == block.head or run.entered(starts[-1]) else starts[:-1]
@@ -70,10 +82,9 @@ def stretches(run: Run, longest_told: int) -> dict[int, Stretch]:
     for call in run.calls:
         for block, starts in loops(run, call):
             if len(starts) > longest_told:
-                found[starts[1]] = Stretch(tuple(starts[1:]), block)
-    for _, same in groupby(_by_step(run), key=lambda call: (call.parent, call.during, call.code)):
-        starts = [call.frames[0] for call in same]
-        if len(starts) > longest_told:
+                found[starts[1]] = Stretch(tuple(starts[1:]), numbered(call, block))
+    for _, step in groupby(_by_step(run), key=lambda call: (call.parent, call.during)):
+        for starts in _cycles(list(step), longest_told):
             found[starts[1]] = Stretch(tuple(starts[1:]), calls=True)
     return found
 
@@ -83,19 +94,33 @@ def _by_step(run: Run) -> list[Call]:
     return sorted(run.calls, key=lambda call: (-1 if call.during is None else call.during, call.frames[0]))
 
 
+def _cycles(calls: list[Call], longest_told: int) -> Iterator[list[int]]:
+    """Where in the calls of one step the same calls come again and again: the frame at which each round begins."""
+    codes = [call.code for call in calls]
+    at = 0
+    while at < len(codes):
+        for length in range(1, _CYCLE + 1):
+            end = at + length
+            while end < len(codes) and codes[end] == codes[end - length]:
+                end += 1
+            if (rounds := (end - at) // length) > longest_told:
+                yield [calls[at + length * number].frames[0] for number in range(rounds)]
+                at += length * rounds - 1
+                break
+        at += 1
+
+
 def summary(run: Run, stretch: Stretch) -> list[str]:
     """The sentences for a stretch."""
     starts = stretch.starts
     first, count = run.frames[starts[0]], len(starts) - 1
+    more = "once more" if count == 1 else f"{count} more times"
     if stretch.calls:
-        name = run.call(starts[0]).code.name
-        handed = _listed([run.frames[run.call(start).frames[-1]].value for start in starts[:-1]])
-        return [f"On this line {name} is entered {_times(count)} more{handed and ', and ends with ' + handed}."]
-    if stretch.block and stretch.block.body != stretch.block.head:
-        passes = "Pass 2" if count == 1 else f"Passes 2 to {count + 1}"
-        opening = f"{passes} of the loop on line {stretch.block.head}:"
+        return [_entered(run, starts, more)]
+    if stretch.numbered:
+        opening = f"Passes {_ranges(range(2, count + 2))} of the loop on line {first.line}:"
     else:
-        opening = f"Line {first.line} is reached {_times(count)} more:"
+        opening = f"Line {first.line} is reached {more}:"
     groups: dict[tuple, list[int]] = defaultdict(list)
     for number in range(count):
         groups[_path(run, starts[number], starts[number + 1])].append(number)
@@ -104,13 +129,14 @@ def summary(run: Run, stretch: Stretch) -> list[str]:
     if others := sum(len(numbers) for _, numbers in ranked[_GROUPS:]):
         told.append(f"The other {others} go other ways through these lines.")
     net = [change(*item) for item in changed(run.states[starts[0]], run.states[starts[-1]])]
-    return [opening, *("  " + line for line in told), f"  In all {join(net) or 'no variable changes'}."]
+    told.append(f"Over all these, {join(net) or 'no local variable changes'}.")
+    return [opening, *("  " + line for line in told)]
 
 
 def change(name: str, before: str | None, after: str | None) -> str:
     """One change of a local in words: what was long is not repeated."""
     if after is None:
-        return f"{quote(name)} is unbound"
+        return f"{quote(name)} is no longer bound"
     if before is None:
         return f"{quote(name)} is set to {quote(after)}"
     if len(before) > _SHORT:
@@ -136,28 +162,35 @@ def _outcome(run: Run, index: int) -> tuple[int, str]:
     """The line of a line frame and, in words, what came of it."""
     block, entered, line = run.block(index), run.entered(index), run.frames[index].line
     if block and entered is not None and block.kind != "for":
-        return line, "holds" if entered else "does not hold"
+        return line, "is true" if entered else "is false"
     return line, "runs"
 
 
 def _group(run: Run, stretch: Stretch, path: tuple, numbers: list[int], count: int) -> str:
-    """One way through the loop: how often it was taken, for which values, and what it did each time."""
-    starts, block = stretch.starts, stretch.block
-    often = "In each of them" if len(numbers) == count > 1 else f"In {len(numbers)} of them"
-    where = ""
+    """One way through the loop: which passes took it, for which values, and what it did each time."""
+    starts = stretch.starts
+    block = run.block(starts[0])
+    passes = _ranges([number + 2 for number in numbers])
+    if len(numbers) == count:
+        clauses = ["In each" if count > 1 else "There"]
+    elif stretch.numbered and passes.count(",") < _VALUES:
+        clauses = [f"In pass{'es' if len(numbers) > 1 else ''} {passes}"]
+    else:
+        clauses = [f"In {len(numbers)} of them"]
     bound = block.names if block and block.kind == "for" and block.body != block.head else ()
     for name in bound:
         values = [run.states[run.following[starts[number]]].get(name) for number in numbers]
         if None not in values and (listed := _listed(values)):
-            where += f", {'where' if not where else 'and'} {quote(name)} is {listed}"
-    lines = [f"line {line} ({quote(run.lines[line])}) {outcome}" for line, outcome in path]
+            clauses.append(f"with {quote(name)} = {listed}")
+    told = [f"line {line} ({quote(run.lines[line])}) {outcome}" for line, outcome in path]
     steps = [
         f"{quote(name)} goes {'up' if step > 0 else 'down'} by {quote(str(abs(step)))}"
         for name, step in _steady(run, [(starts[number], starts[number + 1]) for number in numbers])
         if name not in bound
     ]
-    each = " each time" if len(numbers) > 1 else ""
-    return f"{often}{where}: {'; '.join(lines)}{'; ' + join(steps) + each if steps else ''}."
+    if steps:
+        told.append(join(steps) + (" each time" if len(numbers) > 1 else ""))
+    return f"{', '.join(clauses)}: {'; '.join(told) or 'nothing else runs'}."
 
 
 def _steady(run: Run, passes: list[tuple[int, int]]) -> list[tuple[str, int]]:
@@ -172,13 +205,39 @@ def _steady(run: Run, passes: list[tuple[int, int]]) -> list[tuple[str, int]]:
     return found
 
 
+def _entered(run: Run, starts: tuple[int, ...], more: str) -> str:
+    """Sums up rounds of calls that one line makes, and what they handed back if it was always one code's."""
+    depth = run.call(starts[0]).depth
+    inside = [run.calls[number] for number in sorted({run.call_of[at] for at in range(starts[0], starts[-1])})]
+    calls = [call for call in inside if call.depth == depth]
+    names = list(dict.fromkeys(call.code.name for call in calls))
+    if len(names) > 1:
+        return f"On this line {join(names)} are entered {more} in this order."
+    # Where an exception went through, the value of a return frame is not what was handed back.
+    failed = any(run.frames[own].event == "exception" for call in calls for own in call.frames)
+    listed = "" if failed else _listed([run.frames[call.frames[-1]].value for call in calls])
+    return f"On this line {names[0]} is entered {more}{listed and f', and hands back {listed}'}."
+
+
 def _listed(values: list[str]) -> str:
-    """The different values among these, joined; empty if they are many or long."""
+    """These values in words: in turn if they are few, else the different ones among them; empty if many or long."""
     different = list(dict.fromkeys(values))
     if len(different) > _VALUES or any(len(value) > _SHORT for value in different):
         return ""
+    if len(different) > 1 and len(values) <= _VALUES:
+        return join([quote(value) for value in values]) + " in turn"
     return join([quote(value) for value in different], "or")
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words: `2, 4 to 7, 9 and 10`."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    told: list[str] = []
+    for first, last in ranges:
+        told += [f"{first} to {last}"] if last > first + 1 else map(str, range(first, last + 1))
+    return join(told)

@@ -17,6 +17,7 @@ class Call:
       during: the frame of the parent that it happened after; None for the entry.
       depth: calls around it.
       nested: how many of these are of the same code.
+      resumed: whether it goes on where the code paused.
       frames: indices of its own frames.
     """
 
@@ -25,6 +26,7 @@ class Call:
     during: int | None
     depth: int
     nested: int
+    resumed: bool
     frames: list[int] = field(default_factory=list)
 
 
@@ -64,7 +66,8 @@ class Run:
                 code = self.syntax.called(frame.line, self.states[index])
                 parent = stack[-1] if stack else None
                 during = self.calls[parent].frames[-1] if stack else None
-                self.calls.append(Call(code, parent, during, len(stack), open_calls.get(code, 0)))
+                resumed = code.pauses and code.kind == "function" and frame.line != code.first
+                self.calls.append(Call(code, parent, during, len(stack), open_calls.get(code, 0), resumed))
                 open_calls[code] = open_calls.get(code, 0) + 1
                 stack.append(len(self.calls) - 1)
             elif not stack:
@@ -92,7 +95,7 @@ class Run:
         return self.syntax.blocks.get(frame.line)
 
     def entered(self, index: int) -> bool | None:
-        """Whether control went from line frame `index`, on the head of a block, into the body; None if not to be told."""
+        """Whether control went from line frame `index`, on a block's head, into the body; None if not to be told."""
         block, after = self.block(index), self.following[index]
         if block is None or after is None or block.body == block.head:
             return None
@@ -103,7 +106,7 @@ class Run:
         return False if frame.event == "return" and block.sure else None
 
     def changes(self, index: int) -> list[tuple[str, str | None, str | None]]:
-        """`(name, before, after)` of each local that differs at the next line of this call; None where it is unbound."""
+        """`changed` from frame `index` to the next line of its call; nothing where no line follows."""
         after = self.following[index]
         if after is None or self.frames[after].event != "line":
             return []
@@ -114,4 +117,3 @@ def changed(old: dict[str, str], new: dict[str, str]) -> list[tuple[str, str | N
     """`(name, before, after)` of each local that differs; None where it is unbound."""
     names = dict.fromkeys([*old, *new])
     return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-
