@@ -10,7 +10,7 @@ _DEEPEST = 8  # levels of indentation; recursion goes deeper
 _SHORT = 40  # characters of a value that is worth repeating beside a condition
 
 
-def narrate(trace: Trace, longest_told: int = 3) -> str:
+def narrate(trace: Trace, longest_told: int = 4) -> str:
     """What a run did, step by step, in plain English; the last line is its closing sentence.
 
     Every statement follows from the frames and the source. It holds no control token of the trace language.

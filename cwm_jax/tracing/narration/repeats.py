@@ -118,14 +118,17 @@ def summary(run: Run, stretch: Stretch) -> list[str]:
     if stretch.calls:
         return [_entered(run, starts, more)]
     if stretch.numbered:
-        opening = f"Passes {_ranges(range(2, count + 2))} of the loop on line {first.line}:"
+        opening = f"Pass{'es' if count > 1 else ''} {_ranges(range(2, count + 2))} of the loop on line {first.line}:"
     else:
         opening = f"Line {first.line} is reached {more}:"
     groups: dict[tuple, list[int]] = defaultdict(list)
     for number in range(count):
         groups[_path(run, starts[number], starts[number + 1])].append(number)
     ranked = sorted(groups.items(), key=lambda item: -len(item[1]))
-    told = [_group(run, stretch, path, numbers, count) for path, numbers in ranked[:_GROUPS]]
+    quoted: set[int] = set()
+    told = []
+    for path, numbers in ranked[:_GROUPS]:
+        told += _group(run, stretch, _told(run, path, quoted), numbers)
     if others := sum(len(numbers) for _, numbers in ranked[_GROUPS:]):
         told.append(f"The other {others} go other ways through these lines.")
     net = [change(*item) for item in changed(run.states[starts[0]], run.states[starts[-1]])]
@@ -144,35 +147,50 @@ def change(name: str, before: str | None, after: str | None) -> str:
     return f"{quote(name)} goes from {quote(before)} to {quote(after)}"
 
 
-def _path(run: Run, start: int, end: int) -> tuple[tuple[int, str], ...]:
-    """The lines that the call of frame `start` reached in one pass and what came of each, without repetitions."""
-    path: dict[tuple[int, str], None] = {}
-    index: int | None = run.following[start] if run.block(start) else start
+def _path(run: Run, start: int, end: int) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """The lines that the call of frame `start` reached after it in one pass, and what came of each."""
+    path: dict[int, set[str]] = defaultdict(set)
+    index = run.following[start]
     while index is not None and index < end:
-        frame = run.frames[index]
-        if frame.event == "line":
-            path[_outcome(run, index)] = None
-        elif frame.event == "exception":
-            path[frame.line, f"meets the exception {quote(frame.value)}"] = None
+        path[run.frames[index].line] |= _outcomes(run, index)
         index = run.following[index]
-    return tuple(path)
+    path[run.frames[start].line] |= {f"enters {name}" for name in run.entered_from(start)}
+    return tuple((line, tuple(sorted(outcomes))) for line, outcomes in sorted(path.items()) if outcomes)
 
 
-def _outcome(run: Run, index: int) -> tuple[int, str]:
-    """The line of a line frame and, in words, what came of it."""
-    block, entered, line = run.block(index), run.entered(index), run.frames[index].line
-    if block and entered is not None and block.kind != "for":
-        return line, "is true" if entered else "is false"
-    return line, "runs"
+def _outcomes(run: Run, index: int) -> set[str]:
+    """What came of a line frame or an exception, in words."""
+    if run.frames[index].event == "exception":
+        return {f"meets the exception {quote(run.frames[index].value)}"}
+    block, ran = run.block(index), "runs"
+    if block and block.kind != "for":
+        ran = {True: "is true", False: "is false", None: "runs"}[run.entered(index)]
+    return {ran, *(f"enters {name}" for name in run.entered_from(index))}
 
 
-def _group(run: Run, stretch: Stretch, path: tuple, numbers: list[int], count: int) -> str:
-    """One way through the loop: which passes took it, for which values, and what it did each time."""
-    starts = stretch.starts
+def _told(run: Run, path: tuple, quoted: set[int]) -> list[str]:
+    """A path in words; a line is quoted the first time only."""
+    told = []
+    for line, outcomes in path:
+        place = f"line {line}" if line in quoted else f"line {line} ({quote(run.lines[line])})"
+        quoted.add(line)
+        words = [word for word in outcomes if not (word == "runs" and len(outcomes) > 1)]
+        if {"is true", "is false"} <= {*words}:
+            words = ["is true at times, false at others", *(word for word in words if not word.startswith("is "))]
+        told.append(f"{place} {join(words)}")
+    return told
+
+
+def _group(run: Run, stretch: Stretch, told: list[str], numbers: list[int]) -> list[str]:
+    """One way through the loop, `told` in words: which passes took it, for which values, and what it did each time.
+
+    Empty if nothing is known of them but their number.
+    """
+    starts, count = stretch.starts, len(stretch.starts) - 1
     block = run.block(starts[0])
     passes = _ranges([number + 2 for number in numbers])
     if len(numbers) == count:
-        clauses = ["In each" if count > 1 else "There"]
+        clauses = ["In each" if count > 1 else "In it"]
     elif stretch.numbered and passes.count(",") < _VALUES:
         clauses = [f"In pass{'es' if len(numbers) > 1 else ''} {passes}"]
     else:
@@ -182,15 +200,14 @@ def _group(run: Run, stretch: Stretch, path: tuple, numbers: list[int], count: i
         values = [run.states[run.following[starts[number]]].get(name) for number in numbers]
         if None not in values and (listed := _listed(values)):
             clauses.append(f"with {quote(name)} = {listed}")
-    told = [f"line {line} ({quote(run.lines[line])}) {outcome}" for line, outcome in path]
     steps = [
         f"{quote(name)} goes {'up' if step > 0 else 'down'} by {quote(str(abs(step)))}"
         for name, step in _steady(run, [(starts[number], starts[number + 1]) for number in numbers])
         if name not in bound
     ]
     if steps:
-        told.append(join(steps) + (" each time" if len(numbers) > 1 else ""))
-    return f"{', '.join(clauses)}: {'; '.join(told) or 'nothing else runs'}."
+        told = [*told, join(steps) + (" each time" if len(numbers) > 1 else "")]
+    return [f"{', '.join(clauses)}: {'; '.join(told)}."] if told else []
 
 
 def _steady(run: Run, passes: list[tuple[int, int]]) -> list[tuple[str, int]]:
@@ -212,7 +229,7 @@ def _entered(run: Run, starts: tuple[int, ...], more: str) -> str:
     calls = [call for call in inside if call.depth == depth]
     names = list(dict.fromkeys(call.code.name for call in calls))
     if len(names) > 1:
-        return f"On this line {join(names)} are entered {more} in this order."
+        return f"On this line {join(names)} are entered in {len(starts) - 1} more rounds."
     # Where an exception went through, the value of a return frame is not what was handed back.
     failed = any(run.frames[own].event == "exception" for call in calls for own in call.frames)
     listed = "" if failed else _listed([run.frames[call.frames[-1]].value for call in calls])

@@ -1,5 +1,6 @@
 """The calls of a trace as a tree, and what each frame changed."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from cwm_jax.tracing.language import resolve, source_lines
@@ -55,6 +56,7 @@ class Run:
         self.states = resolve(trace)
         self.calls: list[Call] = []
         self.call_of: list[int] = []
+        self._entered: dict[int, list[Code]] = defaultdict(list)
         self.following: list[int | None] = [None] * len(trace.frames)
         self._read()
 
@@ -66,6 +68,8 @@ class Run:
                 code = self.syntax.called(frame.line, self.states[index])
                 parent = stack[-1] if stack else None
                 during = self.calls[parent].frames[-1] if stack else None
+                if stack:
+                    self._entered[during].append(code)
                 resumed = code.pauses and code.kind == "function" and frame.line != code.first
                 self.calls.append(Call(code, parent, during, len(stack), open_calls.get(code, 0), resumed))
                 open_calls[code] = open_calls.get(code, 0) + 1
@@ -82,6 +86,10 @@ class Run:
             if frame.event == "return":
                 stack.pop()
                 open_calls[call.code] -= 1
+
+    def entered_from(self, index: int) -> list[str]:
+        """The names of the code that frame `index` called, each once."""
+        return list(dict.fromkeys(code.name for code in self._entered[index]))
 
     def call(self, index: int) -> Call:
         """The call that frame `index` belongs to."""
