@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from cwm_jax.report.traces import trace_page
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.tracing.language import render
+from cwm_jax.tracing.narration import narrate
 from cwm_jax.tracing.recorder import Isolation, Limits, record
 from cwm_jax.tracing.trace import Trace, frame_as_json
 from cwm_jax.tracing.wrap import context_of
@@ -85,4 +86,5 @@ _FORMATS = {
     "text": lambda title, trace: render(trace),
     "json": lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n",
     "html": _page,
+    "narration": lambda title, trace: narrate(trace),
 }

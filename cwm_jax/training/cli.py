@@ -1,9 +1,12 @@
 """The `train` and `prepare` verbs."""
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
+
+import jax
 
 from cwm_jax import config
 from cwm_jax.training.experiment import Experiment
@@ -19,6 +22,9 @@ def main(argv: list[str]) -> int:
         train(experiment, out)
     except Stopped as stopped:
         print(f"{stopped}; go on with: {shlex.join(['python', '-m', 'cwm_jax', 'train', *argv])}", file=sys.stderr)
+        if not jax.distributed.is_initialized():
+            sys.stderr.flush()
+            os._exit(stopped.status)  # a thread may still be in the compiler, which crashes if the interpreter goes
         return stopped.status
     return 0
 
