@@ -55,6 +55,7 @@ class Streams:
 
 def _text(file: int, mode: str, name: str):
     """A text stream as CPython makes its own under Linux, name included: traces show it."""
-    stream = open(file, mode, encoding="utf-8", errors="surrogateescape", newline="\n", closefd=False)
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+    stream = open(file, mode, closefd=False, **text)  # noqa: SIM115
     stream.buffer.raw.name = name
     return stream
