@@ -48,6 +48,8 @@ class Trace:
       verdict: `returned`, `raised`, or the cap or fault that ended the run; `""` for a parsed trace.
       reason: one sentence for people; empty when `returned`.
       python: version of the interpreter that ran the program, such as `3.11.7`; `""` if unknown.
+      stdout: the start, at most 64 KiB, of what the program had printed when the trace ended; `""` if its
+        interpreter died. No part of the text: CWM's format has no frame for output.
     """
 
     context: str
@@ -56,6 +58,7 @@ class Trace:
     verdict: str = field(default="", compare=False)
     reason: str = field(default="", compare=False)
     python: str = field(default="", compare=False)
+    stdout: str = field(default="", compare=False)
 
 
 def frame_as_json(frame: Frame) -> dict[str, object]:

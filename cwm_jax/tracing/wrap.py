@@ -79,8 +79,12 @@ def _call(path: str, code: str, function: str, arguments: str) -> str:
         listed = ", ".join(sorted(names)) or "none"
         raise BadCall(f"{path} has no function {function!r} at its top level; the names there: {listed}")
     awaited = any(isinstance(node, ast.AsyncFunctionDef) and node.name == function for node in tree.body)
-    start = next(name for name in ("main", "start", "_start", "__start") if name not in names)
-    return wrap(code, function, arguments, start=start, awaited=awaited)
+    return wrap(code, function, arguments, start=start_name(names), awaited=awaited)
+
+
+def start_name(taken: set[str]) -> str:
+    """A name for the marked function that the program does not use."""
+    return next(name for name in ("main", "start", "_start", "__start") if name not in taken)
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:
