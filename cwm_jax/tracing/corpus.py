@@ -24,6 +24,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.datasheet import Tally, write_datasheet
 from cwm_jax.tracing.episodes import step_over
 from cwm_jax.tracing.explore import Explorer
+from cwm_jax.tracing.quality import Privacy
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.program import fingerprint
 from cwm_jax.tracing.store import SUFFIX, Stored, from_bytes, read_datasheet, read_records, to_bytes, write_records
@@ -117,8 +118,12 @@ def _record_shards(corpus, shards: list[list[Path]], out: Path, workers: int, is
 def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: Isolation) -> None:
     """Records the functions of some files and writes the shard, its counts last; a function of its arguments alone."""
     started, dropped, records = time.monotonic(), Counter(), []
+    privacy = Privacy.here()
     for file in files:
         for subject, trace in corpus.explorer.explore(corpus.source.work(file, dropped), isolation, dropped):
+            if kinds := privacy.kinds_in(trace):
+                dropped[f"private: {kinds[0]}"] += 1
+                continue
             stored = Stored("trace", subject.origin, fingerprint(subject.code), trace)
             records.append(to_bytes(stored))
             rng = Random(f"step over {trace.context}")

@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 from random import Random
 
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.quality import difference
 from cwm_jax.tracing.recorder import Limits, record_many
 from cwm_jax.tracing.sources.functions import Subject
 from cwm_jax.tracing.trace import Trace
@@ -54,10 +55,10 @@ class Explorer:
         kept = [(one.subject, trace) for one in found for _, trace in one.kept]
         again = record([trace.context for _, trace in kept])
         for (subject, trace), second in zip(kept, again):
-            if trace == second:
+            if (apart := difference(trace, second)) is None:
                 yield subject, trace
             else:
-                dropped["not the same twice"] += 1
+                dropped[f"not the same twice: {apart.reason}"] += 1
 
     def _try(self, found, inputs, record: Callable[[list[str]], Iterator[Trace]], dropped: Counter) -> None:
         runs = [(one, arguments) for one in found for arguments in inputs(one)]
