@@ -15,15 +15,15 @@ def print_mixture(mixture: dict[str, Any], console: Console | None = None) -> No
       mixture: the fields of `mixture.json`.
       console: where to; stdout if None.
     """
-    table = Table("set", "group", box=None, pad_edge=False)
-    for heading in ("tokens", "rows", "target epochs", "epochs", "tokens drawn", "rate", "of rows"):
-        table.add_column(heading, justify="right")
+    table = Table("set", box=None, pad_edge=False)
+    for heading in ("tokens", "rows", "target", "epochs", "drawn", "rate", "of rows"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for group, share in mixture["shares"].items():
         sets = [one for one in mixture["sets"] if one["group"] == group]
-        for one in sets:
-            table.add_row(one["name"], group, *_figures(one, mixture["tokens"]))
         given = sum(one["rate"] for one in sets)
-        table.add_row("", group, *[""] * 5, percent(given), f"asked {percent(share)}", style="dim")
+        table.add_row(f"{group}, asked {percent(share)}", *[""] * 5, percent(given), style="bold")
+        for one in sets:
+            table.add_row(f"  {one['name']}", *_figures(one, mixture["tokens"]))
     console = console or Console(highlight=False)
     console.print(table)
     if mixture["absent"]:

@@ -164,7 +164,7 @@ def test_a_resolved_mixture_is_written_and_printed(tmp_path):
     console = Console(width=120, record=True, file=io.StringIO())
     print_mixture(written, console)
     text = console.export_text()
-    assert re.search(r"short +traces +1,000 +200 +2 +2.00 +2,000 +50.0 % +80.0 %", text) and "absent: gone" in text
+    assert re.search(r"short +1,000 +200 +2 +2.00 +2,000 +50.0 % +80.0 %", text) and "absent: gone" in text
 
 
 def test_sets_that_do_not_go_together_are_refused(tmp_path):
