@@ -6,6 +6,7 @@ sets have fixed shares of all tokens: 30 % CWM's own data, 40 % code, 30 % rehea
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from math import fsum, isclose
 from pathlib import Path
 
@@ -190,30 +191,32 @@ def mix(mixture: Mixture, tokens: Mapping[str, int]) -> dict[str, float]:
       ValueError: all sets together hold too few tokens.
     """
     groups = [[one for one in group.sets if one.name in tokens] for group in mixture.groups]
-    most = [[one.max_epochs * tokens[one.name] / mixture.tokens for one in sets] for sets in groups]
-    if fsum(map(fsum, most)) < 1 - 1e-9:
-        reach = int(fsum(map(fsum, most)) * mixture.tokens)
+    most = [[Fraction(one.max_epochs) * tokens[one.name] / mixture.tokens for one in sets] for sets in groups]
+    whole = sum(map(sum, most))
+    if whole < 1:
         raise ValueError(
             f"Mixture.tokens={mixture.tokens:,} are more than the sets give within their max_epochs; lower it to "
-            f"{reach:,}, raise MixedSet.max_epochs, or prepare more sets"
+            f"{int(whole * mixture.tokens):,}, raise MixedSet.max_epochs, or prepare more sets"
         )
-    shares = fill([group.share for group in mixture.groups], [fsum(one) for one in most], 1.0)
+    asked = [Fraction(group.share) for group in mixture.groups]
+    shares = fill(asked, [Fraction(sum(limits)) for limits in most], Fraction(1))
     rates = {}
     for sets, limits, share in zip(groups, most, shares):
-        parts = fill([one.epochs * tokens[one.name] for one in sets], limits, share)
-        rates |= {one.name: part for one, part in zip(sets, parts)}
+        parts = fill([Fraction(one.epochs) * tokens[one.name] for one in sets], limits, share)
+        rates |= {one.name: float(part) for one, part in zip(sets, parts)}
     return rates
 
 
-def fill(weights: Sequence[float], most: Sequence[float], total: float) -> list[float]:
+def fill(weights: Sequence[Fraction], most: Sequence[Fraction], total: Fraction) -> list[Fraction]:
     """Divides `total` in proportion to `weights`, but gives nobody more than its `most`: what is over goes to the rest.
 
-    Gives less than `total` only where all have their most. (Who is filled first is served first, so one pass will do.)
+    Gives less than `total` only where all have their most. Fractions, because sizes differ by factors of a trillion and
+    floats would lose what is left for the small. (Who is full first is served first, so one pass will do.)
     """
-    parts = [0.0] * len(weights)
+    parts = [Fraction(0)] * len(weights)
     order = sorted(range(len(weights)), key=lambda index: most[index] / weights[index])
     for place, index in enumerate(order):
-        weight = fsum(weights[other] for other in order[place:])
+        weight = sum(weights[other] for other in order[place:])
         parts[index] = min(most[index], total * weights[index] / weight)
-        total = max(0.0, total - parts[index])
+        total -= parts[index]
     return parts

@@ -5,6 +5,7 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import replace
+from fractions import Fraction
 from math import fsum
 
 import numpy as np
@@ -104,12 +105,14 @@ def test_where_the_paper_s_sum_holds_rates_are_its_formula(case):
 
 @given(st.lists(st.tuples(st.floats(0.01, 100), st.floats(0, 100)), min_size=1, max_size=6), st.floats(0, 100))
 def test_filling_is_the_level_that_a_bisection_finds(pairs, total):
+    exact = fill([Fraction(weight) for weight, _ in pairs], [Fraction(most) for _, most in pairs], Fraction(total))
+    assert sum(exact) == min(Fraction(total), sum(Fraction(most) for _, most in pairs))
     weights, most = (np.array(column) for column in zip(*pairs))
     low, high = 0.0, float((most / weights).max()) + 1
     for _ in range(200):
         level = (low + high) / 2
         low, high = (level, high) if np.minimum(most, level * weights).sum() < total else (low, level)
-    np.testing.assert_allclose(fill(weights, most, total), np.minimum(most, high * weights), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(np.array(exact, float), np.minimum(most, high * weights), rtol=1e-6, atol=1e-9)
 
 
 def test_the_share_of_an_absent_set_goes_to_its_group_and_that_of_a_group_to_all():
