@@ -30,7 +30,7 @@ class SuiteLimits(sandbox.Limits):
     wall_seconds: float = 600.0
     cpu_seconds: int = 600
     memory_mb: int = 2048
-    processes: int = 64
+    processes: int = 256
     file_mb: int = 256
     test_seconds: float = 20.0
 
