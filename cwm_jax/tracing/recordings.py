@@ -36,7 +36,7 @@ class Caps:
     per_function: int = 8
     frames: int = 20_000
     chars: int = 2_000_000
-    seconds: float = 10.0
+    seconds: float = 5.0
     value_chars: int = 4_000
     journal_chars: int = 100_000_000
 
@@ -88,7 +88,7 @@ class Recording:
 
 
 def record_suite(
-    build: Build, caps: Caps, limits: SuiteLimits = SuiteLimits(), isolation: Isolation = Isolation.BUBBLEWRAP
+    build: Build, caps: Caps, limits: SuiteLimits, isolation: Isolation = Isolation.BUBBLEWRAP
 ) -> tuple[Outcome, list[Recording]]:
     """Runs the tests of a project once; how they went, and what those that passed did.
 
