@@ -71,6 +71,7 @@ FILES = {
                 return self.count
         ''',
     "src/tiny/plain.py": """
+        import dataclasses
         import time
 
         def factorial(n):
@@ -115,11 +116,14 @@ FILES = {
 
         def where():
             return __file__
+
+        def module():
+            return time.__name__, dataclasses
         """,
     "tests/test_good.py": """
         import pytest
         from tiny.counters import Counter
-        from tiny.plain import factorial, fail, first, guarded, now, squares, total, where
+        from tiny.plain import factorial, fail, first, guarded, module, now, squares, total, where
 
         def test_counter():
             counter = Counter(1)
@@ -140,6 +144,7 @@ FILES = {
         def test_changing():
             assert now() > 0
             assert "tiny" in where()
+            assert module()
         """,
 }
 BAD = """
