@@ -21,7 +21,7 @@ class Stored(NamedTuple):
     """A trace and what is known of it.
 
     Attributes:
-      kind: `trace`, or `step-over` for an episode cut from one.
+      kind: `trace`, `step-over` for an episode cut from one, or `episode` for one cut from a run of tests.
       origin: where the program is from, such as `textwrap.py:dedent`.
       program: fingerprint of the program without its inputs: what splits go by.
       trace: with its verdict, reason and Python.

@@ -3,8 +3,10 @@
 import ast
 import symtable
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+_FUTURE = "__future__"  # as if it were a name that `from __future__` binds: it holds for the whole module
 
 
 class Unfit(ValueError):
@@ -12,8 +14,9 @@ class Unfit(ValueError):
 
 
 class _Statement(NamedTuple):
-    """A statement of the module's top level: its lines, the names that it binds, and those that it needs."""
+    """A statement of the module's top level: its first line and its text, names that it binds, and that it needs."""
 
+    first: int
     text: str
     binds: frozenset[str]
     needs: frozenset[str]
@@ -38,7 +41,7 @@ class Module:
             raise Unfit("syntax error on this Python") from None
         lines = text.split("\n")
         self._statements = [
-            _statement("\n".join(lines[_first(node) - 1 : node.end_lineno]), node)
+            _statement(_first(node), "\n".join(lines[_first(node) - 1 : node.end_lineno]), node)
             for node in self.tree.body
             if not _is_text(node)
         ]
@@ -53,20 +56,47 @@ class Module:
         Raises:
           Unfit: it needs a module that is not of the standard library, or a name that nothing binds.
         """
-        wanted, pending = set(), [*self._binders.get("__future__", []), *self._binders[name]]
+        reached = self._reached([*self._binders.get(_FUTURE, []), *self._binders[name]])
+        for statement in reached:
+            for node in statement.imports:
+                _check_import(node)
+            if any(needed not in self._binders and needed not in _BUILTINS for needed in statement.needs):
+                raise Unfit("a name that the module does not bind")
+        return "\n\n".join(statement.text for statement in reached)
+
+    def excerpt(self, lines: Iterable[int]) -> dict[int, str]:
+        """The top-level statements that hold these lines and those that they reach by name, line by line.
+
+        Unlike a slice it may need other modules, and names that nothing here binds. `from __future__` stays out.
+
+        Raises:
+          Unfit: one of the lines lies outside of all statements.
+        """
+        reached = self._reached(map(self._place, lines))
+        kept = [statement for statement in reached if _FUTURE not in statement.binds]
+        return {at: line for one in kept for at, line in enumerate(one.text.split("\n"), one.first)}
+
+    def future(self) -> list[str]:
+        """The text of its `from __future__` imports."""
+        return [self._statements[index].text for index in self._binders.get(_FUTURE, [])]
+
+    def _place(self, line: int) -> int:
+        """Index of the statement that holds a line."""
+        for index, statement in enumerate(self._statements):
+            if statement.first <= line <= statement.first + statement.text.count("\n"):
+                return index
+        raise Unfit("a line outside of all statements")
+
+    def _reached(self, start: Iterable[int]) -> list[_Statement]:
+        """The statements with these indices and all that they reach by name, in their order."""
+        wanted, pending = set(), list(start)
         while pending:
             index = pending.pop()
-            if index in wanted:
-                continue
-            wanted.add(index)
-            for node in self._statements[index].imports:
-                _check_import(node)
-            for needed in self._statements[index].needs:
-                if needed in self._binders:
-                    pending += self._binders[needed]
-                elif needed not in _BUILTINS:
-                    raise Unfit("a name that the module does not bind")
-        return "\n\n".join(self._statements[index].text for index in sorted(wanted))
+            if index not in wanted:
+                wanted.add(index)
+                for needed in self._statements[index].needs:
+                    pending += self._binders.get(needed, [])
+        return [self._statements[index] for index in sorted(wanted)]
 
 
 _BUILTINS = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__) | {
@@ -84,10 +114,10 @@ def _is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _statement(text: str, node: ast.stmt) -> _Statement:
+def _statement(first: int, text: str, node: ast.stmt) -> _Statement:
     imports = tuple(part for part in _at_once(node) if isinstance(part, (ast.Import, ast.ImportFrom)))
     binds = {name for part in _at_once(node) for name in _bound(part)}
-    return _Statement(text, frozenset(binds), frozenset(_needed(text, node) - {"__future__"}), imports)
+    return _Statement(first, text, frozenset(binds), frozenset(_needed(text, node) - {_FUTURE}), imports)
 
 
 def _at_once(node: ast.stmt) -> Iterator[ast.AST]:
@@ -113,7 +143,7 @@ def _bound(part: ast.AST) -> Iterator[str]:
 
 def _needed(text: str, node: ast.stmt) -> set[str]:
     """Names that the statement looks up in the module, now or when its functions run."""
-    if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+    if isinstance(node, ast.ImportFrom) and node.module == _FUTURE:
         return set()
     pending, names = [symtable.symtable(text, "module", "exec")], set()
     while pending:
