@@ -158,9 +158,10 @@ def _move(code: str, tree: ast.Module, first: int, start: str) -> str:
 def _shared(context: str, start: str) -> set[str]:
     """The variables of the function `start` that must stay the module's for the script to do the same.
 
-    Those that the code outside uses or a `global` statement names; those called like a builtin,
-    which the script may use before it binds its own (`max = max(a)`); and those that the body of
-    a class binds too, which looks for them in the module, not in the function around it.
+    Those that the code outside uses or a `global` statement names (`symtable` lists both as the
+    module's); those called like a builtin, which the script may use before it binds its own
+    (`max = max(a)`); and those that the body of a class binds too, which looks for them in the
+    module, not in the function around it.
     """
     module = _symbols(context)
     main = module.lookup(start).get_namespace()
