@@ -37,6 +37,19 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=2) + "\n")
 
 
+def claim(folder: Path, settings: str) -> None:
+    """Marks `folder`, which is made, as one of these settings: what is made in it goes on with no others.
+
+    Raises:
+      ValueError: it is marked with others.
+    """
+    mark = folder / "settings"
+    if not mark.exists():
+        write_whole(mark, settings)
+    elif mark.read_text() != settings:
+        raise ValueError(f"{folder} holds data of another configuration; name another folder, or delete this one")
+
+
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
     """Keeps `folder`, which is made, for this process alone until the context ends, however it ends.

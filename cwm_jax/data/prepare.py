@@ -8,9 +8,8 @@ import hashlib
 import json
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from cwm_jax.components import plain
@@ -20,10 +19,11 @@ from cwm_jax.data.corpus import CorpusConfig
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
-from cwm_jax.files import write_whole
+from cwm_jax.files import claim
 from cwm_jax.report.progress import progress
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
+from cwm_jax.tracing.shards import record_shards
 
 VOCABULARY = "vocabulary.model"
 
@@ -76,14 +76,11 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
     """
     folder = Path(folder)
     settings = _settings(config)
-    if (folder / "settings").exists() and (folder / "settings").read_text() != settings:
-        raise ValueError(f"{folder} holds data of another configuration; name another folder, or delete this one")
+    claim(folder, settings)
     try:
         return Manifest.read(folder)
     except FileNotFoundError:
         pass
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "settings", settings)
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
     _record_shards(config, folder)
@@ -99,23 +96,9 @@ def _settings(config: DataConfig) -> str:
 
 def _record_shards(config: DataConfig, folder: Path) -> None:
     missing = [shard for shard in range(config.corpus.shards) if not corpus.shard_path(folder, shard).exists()]
-    done = config.corpus.shards - len(missing)
-    with (
-        progress("recording programs", config.corpus.shards, unit="shards", start=done) as bar,
-        ProcessPoolExecutor(config.workers, mp_context=get_context("spawn")) as pool,
-    ):
-        held_out = corpus.held_out(config.corpus)
-        jobs = [
-            pool.submit(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing
-        ]
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                done += 1
-                bar.update(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    held_out = corpus.held_out(config.corpus)
+    jobs = [partial(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing]
+    record_shards("recording programs", jobs, config.corpus.shards - len(missing), config.workers)
 
 
 def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], started: float) -> Manifest:

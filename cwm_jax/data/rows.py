@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
+
+from cwm_jax.records import write_records
 
 _MAX_WEIGHT = 255  # loss weights are stored in steps of 1/255
 
@@ -94,15 +96,7 @@ def from_bytes(data: bytes) -> Row:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Writes rows to one ArrayRecord file, in place only when whole; returns how many."""
-    partial = path.with_suffix(".partial")
-    writer = ArrayRecordWriter(str(partial), "group_size:1")
-    count = 0
-    for row in rows:
-        writer.write(to_bytes(row))
-        count += 1
-    writer.close()
-    partial.rename(path)
-    return count
+    return write_records(path, map(to_bytes, rows), "group_size:1")
 
 
 _AGAIN = (

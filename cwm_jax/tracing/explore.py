@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from random import Random
 
 from cwm_jax.sandbox import Isolation
@@ -77,7 +77,8 @@ class Explorer:
         good = [arguments for arguments, _ in one.kept]
         if good and len(good) < self.keep:
             for index in range(self.mutants):
-                yield from islice(one.subject.mutants(good[index % len(good)], rng), 1)
+                if near := one.subject.mutant(good[index % len(good)], rng):
+                    yield near
 
 
 class _Found:

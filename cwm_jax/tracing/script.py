@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 
 from cwm_jax.text import special_tokens as st
+from cwm_jax.tracing.source import first_line
 from cwm_jax.tracing.trace import START_MARKER
 from cwm_jax.tracing.wrap import start_name
 
@@ -83,7 +84,7 @@ def _first_at_work(body: list[ast.stmt]) -> int:
     """
     leading = next((i for i, node in enumerate(body) if not _prepares(node)), len(body))
     first = max((i + 1 for i in range(leading) if isinstance(body[i], _DEFINITIONS)), default=0)
-    while 0 < first < len(body) and body[first - 1].end_lineno >= _start(body[first]):
+    while 0 < first < len(body) and body[first - 1].end_lineno >= first_line(body[first]):
         first -= 1  # both on one line
     return first
 
@@ -95,10 +96,6 @@ def _prepares(node: ast.stmt) -> bool:
         return False
     calls = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
     return all(getattr(call, "id", getattr(call, "attr", "")) in _SETTERS for call in calls)
-
-
-def _start(node: ast.stmt) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
 
 
 def _mark(code: str, tree: ast.Module, first: int) -> str | None:
@@ -142,7 +139,7 @@ def _move(code: str, tree: ast.Module, first: int, start: str) -> str:
     lines = code.split("\n")
     texts = [node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr))]
     inside = {number for node in texts for number in range(node.lineno + 1, node.end_lineno + 1)}  # of a string
-    begin = _start(tree.body[first]) if first else 1
+    begin = first_line(tree.body[first]) if first else 1
     before, body = lines[: begin - 1], lines[begin - 1 : -1]
     body = [line if not line or number in inside else "    " + line for number, line in enumerate(body, begin)]
     head = [*before, f"def {start}():{START_MARKER}"]
@@ -171,8 +168,8 @@ def _shared(context: str, start: str) -> set[str]:
         if table.get_id() != main.get_id():
             shared |= {s.get_name() for part in _within(table) for s in part.get_symbols() if s.is_global()}
     for part in _within(main):
-        in_class = part.get_type() == "class"
-        shared |= {s.get_name() for s in part.get_symbols() if s.is_declared_global() or (in_class and s.is_local())}
+        if part.get_type() == "class":
+            shared |= {symbol.get_name() for symbol in part.get_symbols() if symbol.is_local()}
     return own & shared
 
 

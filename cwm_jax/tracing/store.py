@@ -6,15 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-
-from cwm_jax.files import full_disk
+from cwm_jax.records import read_records, write_records
 from cwm_jax.tracing.language import parse, render
 from cwm_jax.tracing.trace import Trace
 
 DATASHEET = "datasheet.json"
 SUFFIX = ".array_record"
-_BATCH = 256  # records that are read at once
 
 
 class Stored(NamedTuple):
@@ -45,39 +42,9 @@ def from_bytes(data: bytes) -> Stored:
     return Stored(**fields | {"trace": replace(parse(fields["trace"]), **known)})
 
 
-def write_records(path: Path, records: Iterable[bytes]) -> int:
-    """Writes one file, in place only when whole; returns the number of records."""
-    partial = path.with_suffix(".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with full_disk(path):
-        writer = ArrayRecordWriter(str(partial), "group_size:64,zstd:3")
-        for record in records:
-            writer.write(record)
-            count += 1
-        writer.close()
-        partial.replace(path)
-    return count
-
-
-def read_records(path: Path, count: int) -> Iterator[bytes]:
-    """The records of one file, in order.
-
-    Args:
-      path: the file.
-      count: the records that it should hold: of a file that was cut off the reader finds none, and says nothing.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
-    try:
-        reader = ArrayRecordReader(str(path))
-        if (found := reader.num_records()) != count:
-            raise RuntimeError(f"{found:,} of {count:,} records can be found")
-        for first in range(0, count, _BATCH):
-            yield from reader.read(list(range(first, min(first + _BATCH, count))))
-    except RuntimeError as error:
-        raise ValueError(f"{path} is damaged: {error}; delete its folder and make it again") from error
+def write_stored(path: Path, records: Iterable[bytes]) -> int:
+    """Writes one file of records that `to_bytes` made; returns how many."""
+    return write_records(path, records, "group_size:64,zstd:3")
 
 
 def read_datasheet(folder: Path) -> dict | None:

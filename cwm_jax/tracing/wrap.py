@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+from cwm_jax.tracing.source import bound_names
 from cwm_jax.tracing.trace import START_MARKER, START_MARKER_PATTERN
 
 
@@ -74,7 +75,7 @@ def _call(path: str, code: str, function: str, arguments: str) -> str:
         tree = ast.parse(code.removeprefix("\ufeff"))
     except (SyntaxError, ValueError):
         return wrap(code, function, arguments)  # the recorder says what is wrong with it
-    names = _top_level_names(tree)
+    names = bound_names(tree.body)
     if function not in names:
         listed = ", ".join(sorted(names)) or "none"
         raise BadCall(f"{path} has no function {function!r} at its top level; the names there: {listed}")
@@ -85,20 +86,3 @@ def _call(path: str, code: str, function: str, arguments: str) -> str:
 def start_name(taken: set[str]) -> str:
     """A name for the marked function that the program does not use."""
     return next(name for name in ("main", "start", "_start", "__start") if name not in taken)
-
-
-def _top_level_names(tree: ast.Module) -> set[str]:
-    """What the module's own code binds, blocks of `if` and `try` included."""
-    names: set[str] = set()
-    pending: list[ast.AST] = list(tree.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-            continue
-        if isinstance(node, ast.alias):
-            names.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        pending.extend(ast.iter_child_nodes(node))
-    return names

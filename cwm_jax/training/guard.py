@@ -47,7 +47,7 @@ class SkipBadSteps:
 
     Attributes:
       spike: a loss this many standard deviations above its running mean is a spike, if it is also 1 nat above. Our
-        choice is 10, because small batches have heavy tails and skipping a healthy step changes a run: over the 13,400
+        choice is 10, because small batches have heavy tails and skipping a healthy step changes a run: over 13,400
         steps of `experiments/tiny` the farthest that rose by 1 nat came to 7, and three that did not came to 10 to 16.
       patience: bad steps in a row that stop the run. Our choice is 10: bad data rarely fills as many batches, and ten
         wasted steps are cheap.

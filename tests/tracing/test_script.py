@@ -36,7 +36,7 @@ MOVED = {
     "comprehensions and lambdas": "k = 2\nprint([x * k for x in range(k) if all(x < k + y for y in range(k))])\n"
     "print(sorted('abc', key=lambda c: -ord(c) * k), {a: b for a, b in zip('ab', input())})\n",
     "its own name for main": "def main(n): return n + 1\nprint(main(int(input())))\nstart = 1\n",
-    "a generator called main": "def main():\n    yield print('never')\nmain()\nprint('end')\n",
+    "a generator called main": "def main():\n    yield print('never')\nclass A: print('end')\nmain()\n",
     "a decorated main": "from functools import cache\n@cache\ndef main(): print('once')\nmain()\n",
     "main bound twice": "def main(): print(1)\ndef main(): print(2)\nmain()\n",
     "more behind the guard": "def f(): print(1)\nif __name__ == '__main__':\n    f()\nprint(2)\n",

@@ -13,6 +13,8 @@ import ast
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cwm_jax.tracing.source import FUNCTIONS, first_line
+
 
 class Step(NamedTuple):
     """A way that control may go.
@@ -27,7 +29,6 @@ class Step(NamedTuple):
 
 
 END = Step(0)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Flow:
@@ -43,7 +44,7 @@ class Flow:
         self.loops: dict[int, ast.For | ast.AsyncFor | ast.While] = {}
         self.calls: dict[int, list[int]] = {}
         self._ways: dict[int, list[Step]] = {}
-        self._functions = {node.name: _head(node) for node in tree.body if isinstance(node, _FUNCTIONS)}
+        self._functions = {node.name: first_line(node) for node in tree.body if isinstance(node, FUNCTIONS)}
         self._block(tree.body, END, _Jumps(END, END, END))
         # A statement that shares its line with the one before is reached within the line.
         self.steps = {
@@ -63,7 +64,7 @@ class Flow:
             self._statement(node, _first(body[index + 1 :], after), jumps)
 
     def _statement(self, node: ast.stmt, then: Step, jumps: "_Jumps") -> None:
-        line = _head(node)
+        line = first_line(node)
         ways: tuple[Step, ...] = (then,)
         match node:
             case ast.If():
@@ -124,11 +125,6 @@ class _Jumps(NamedTuple):
     on_continue: Step
 
 
-def _head(node: ast.stmt) -> int:
-    """The first line of a statement as events name it: that of its decorators, if it has any."""
-    return min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-
-
 def _calls(node: ast.stmt) -> list[str]:
     """Names that a statement calls, arguments before the function that takes them; not those of its blocks."""
     match node:
@@ -156,7 +152,7 @@ def _calls(node: ast.stmt) -> list[str]:
 
 def _first(body: Sequence[ast.stmt], otherwise: Step) -> Step:
     body = _running(body)
-    return Step(_head(body[0])) if body else otherwise
+    return Step(first_line(body[0])) if body else otherwise
 
 
 def _running(body: Sequence[ast.stmt]) -> Sequence[ast.stmt]:

@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from cwm_jax.tracing.language import source_lines
 from cwm_jax.tracing.narration.wording import quote
+from cwm_jax.tracing.source import FUNCTIONS, first_line
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = {
     ast.ListComp: "list comprehension",
     ast.SetComp: "set comprehension",
@@ -16,7 +16,7 @@ _COMPREHENSIONS = {
     ast.GeneratorExp: "generator expression",
 }
 _PAUSES = (ast.Yield, ast.YieldFrom, ast.Await, ast.AsyncFor, ast.AsyncWith)
-_SCOPES = (*_FUNCTIONS, ast.Lambda, ast.ClassDef, *_COMPREHENSIONS)
+_SCOPES = (*FUNCTIONS, ast.Lambda, ast.ClassDef, *_COMPREHENSIONS)
 _SILENT = (ast.Global, ast.Nonlocal)  # statements that no event stops at
 
 
@@ -95,7 +95,7 @@ class Syntax:
         while waiting:
             node, prefix = waiting.pop()
             self._read(node, prefix)
-            if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
                 prefix = f"{prefix}{node.name}."
             waiting += [(child, prefix) for child in ast.iter_child_nodes(node)]
 
@@ -117,12 +117,12 @@ class Syntax:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 pauses = isinstance(node, ast.AsyncFunctionDef) or _pauses(node.body)
-                code = Code(quote(prefix + node.name), "function", _first(node), node.end_lineno, pauses)
+                code = Code(quote(prefix + node.name), "function", first_line(node), node.end_lineno, pauses)
                 self._starts[code.first].add(code)
                 self._functions.append(code)
             case ast.ClassDef():
                 name = f"the body of class {quote(prefix + node.name)}"
-                self._starts[_first(node)].add(Code(name, "class", _first(node), node.end_lineno))
+                self._starts[first_line(node)].add(Code(name, "class", first_line(node), node.end_lineno))
             case ast.Lambda():
                 name = f"the lambda on line {node.lineno}"
                 self._starts[node.lineno].add(Code(name, "inline", node.lineno, node.end_lineno, _pauses([node.body])))
@@ -143,18 +143,13 @@ class Syntax:
         kind = "if" if isinstance(node, ast.If) else "while" if isinstance(node, ast.While) else "for"
         subject, read = (node.target, node.iter) if kind == "for" else (node.test, node.test)
         names = {part.id: None for part in ast.walk(subject) if isinstance(part, ast.Name)}
-        body = min(map(_first, node.body))
+        body = min(map(first_line, node.body))
         if body <= read.end_lineno:
             body = node.lineno
         silent = all(isinstance(part, _SILENT) or _only_annotates(part) for part in node.body)
         sure = not (silent or body == node.lineno or isinstance(node, ast.AsyncFor) or _pauses([read]))
         block = Block(kind, node.lineno, body, node.body[-1].end_lineno, tuple(names), sure)
         self.blocks.update(dict.fromkeys(range(block.head, max(body, block.head + 1)), block))
-
-
-def _first(node: ast.stmt) -> int:
-    """The line at which a statement begins, its decorators included."""
-    return min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", []))])
 
 
 def _only_annotates(node: ast.stmt) -> bool:

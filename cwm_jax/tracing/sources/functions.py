@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from cwm_jax.tracing.source import bound_names, walk_scope
 from cwm_jax.tracing.sources.inputs import drawn, in_docstring, mutated, strategy_of
-from cwm_jax.tracing.sources.slices import Module, Unfit
-from cwm_jax.tracing.trace import START_MARKER_PATTERN
-from cwm_jax.tracing.wrap import wrap_call
+from cwm_jax.tracing.sources.slices import Module, Unfit, check_plain
+from cwm_jax.tracing.wrap import start_name, wrap_call
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SKIPPED = {"site-packages", "__pycache__", "node_modules", "build", "dist", "idle_test", "lib2to3"}
@@ -26,6 +26,7 @@ class Subject:
       code: the definitions that it needs, itself included.
       call: text of the call, with `{made}` for the arguments of the class and then `{arguments}` for its own.
       names: parameters of the function, then those of its class, the latter with a leading dot.
+      start: name of the marked function that makes the call.
       awaited: whether the call gives a coroutine.
       inputs: arguments by parameter, or the whole argument list under "" where a doctest gave it.
     """
@@ -34,6 +35,7 @@ class Subject:
     code: str
     call: str
     names: tuple[str, ...]
+    start: str
     awaited: bool
     inputs: tuple[dict[str, str], ...]
 
@@ -44,22 +46,19 @@ class Subject:
         made = ", ".join(_spelled(name, arguments) for name in given if name[0] == ".")
         before, _, after = self.call.partition("{arguments}")
         call = before.replace("{made}", made) + (own + after if "{arguments}" in self.call else "")
-        return wrap_call(self.code, call, start=_free_name(self.code), awaited=self.awaited)
+        return wrap_call(self.code, call, start=self.start, awaited=self.awaited)
 
-    def mutants(self, arguments: dict[str, str], rng: Random) -> Iterator[dict[str, str]]:
-        """Arguments near those that were found good, without end."""
+    def mutant(self, arguments: dict[str, str], rng: Random) -> dict[str, str] | None:
+        """Arguments near those that were found good; None where none are known by name."""
         names = [name for name in self.names if name in arguments]
-        while names:
-            name = rng.choice(names)
-            yield arguments | {name: mutated(arguments[name], rng)}
+        if not names:
+            return None
+        name = rng.choice(names)
+        return arguments | {name: mutated(arguments[name], rng)}
 
 
 def _spelled(name: str, arguments: dict[str, str]) -> str:
     return f"{name.lstrip('.*')}={arguments[name]}" if name.lstrip(".").startswith("*") else arguments[name]
-
-
-def _free_name(code: str) -> str:
-    return next(name for name in ("main", "start", "_start", "__start") if f"def {name}(" not in code)
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,7 @@ class Functions:
         code = module.slice(found.top)
         if len(code) > self.max_chars:
             raise Unfit(f"more than {self.max_chars:,} characters of source")
-        if START_MARKER_PATTERN.search(code) or "<|" in code:
-            raise Unfit("source that looks like a trace")
+        check_plain(code)
         required, optional = found.parameters()
         number = int.from_bytes(hashlib.sha256(f"{self.seed} {found.label} {code}".encode()).digest()[:8])
         names = tuple(required)
@@ -130,7 +128,8 @@ class Functions:
             extended = drawn(required | optional, max(1, self.tries // 2), number + 1)
             names += tuple(optional)
             inputs += extended
-        return Subject(origin, code, found.call, names, found.awaited, tuple(inputs))
+        start = start_name(bound_names(ast.parse(code).body))
+        return Subject(origin, code, found.call, names, start, found.awaited, tuple(inputs))
 
 
 @dataclass(frozen=True)
@@ -213,11 +212,4 @@ def _is_test(name: str) -> bool:
 
 def _yields(function: Function) -> bool:
     """Whether it is a generator: a `yield` of its own, not of a function inside it."""
-    pending: list[ast.AST] = list(function.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, (ast.Yield, ast.YieldFrom)):
-            return True
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            pending.extend(ast.iter_child_nodes(node))
-    return False
+    return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in walk_scope(function.body))

@@ -4,10 +4,10 @@ import ast
 import re
 from collections.abc import Iterable
 
+from cwm_jax.tracing.source import FUNCTIONS, walk_scope
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_BLOCKS = (*_FUNCTIONS, ast.ClassDef, ast.Module)
+_BLOCKS = (*FUNCTIONS, ast.ClassDef, ast.Module)
 # Where each kind of node writes down a name that it binds, as plain text. Names that are nodes are `ast.Name`.
 _BINDINGS = {
     ast.FunctionDef: "name", ast.AsyncFunctionDef: "name", ast.ClassDef: "name", ast.arg: "arg",
@@ -69,7 +69,7 @@ class _Bare(ast.NodeTransformer):
         self.generic_visit(node)
         if isinstance(node, _BLOCKS) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, _FUNCTIONS):
+        if isinstance(node, FUNCTIONS):
             node.returns = node.type_comment = None
         if isinstance(node, ast.arg):
             node.annotation = node.type_comment = None
@@ -90,17 +90,7 @@ def _spelled(nodes: Iterable[ast.AST]) -> set[str]:
     """Names that code reaches by spelling: keywords of calls, and all that a class body binds."""
     keywords = {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
-    return keywords.union(*(_bound(_own(node)) for node in classes))
-
-
-def _own(block: ast.ClassDef) -> Iterable[ast.AST]:
-    """The nodes of a class's own scope."""
-    pending: list[ast.AST] = list(block.body)
-    while pending:
-        node = pending.pop()
-        yield node
-        if not isinstance(node, (*_BLOCKS, ast.Lambda)):
-            pending.extend(ast.iter_child_nodes(node))
+    return keywords.union(*(_bound(walk_scope(node.body)) for node in classes))
 
 
 def _local_name(alias: ast.alias) -> str:
@@ -109,7 +99,7 @@ def _local_name(alias: ast.alias) -> str:
 
 
 def _only_calls(node: ast.stmt) -> bool:
-    if not isinstance(node, _FUNCTIONS) or len(node.body) != 1 or ast.unparse(node.args):
+    if not isinstance(node, FUNCTIONS) or len(node.body) != 1 or ast.unparse(node.args):
         return False
     value = getattr(node.body[0], "value", None)
     return isinstance(value.value if isinstance(value, ast.Await) else value, ast.Call)

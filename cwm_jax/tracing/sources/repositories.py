@@ -27,9 +27,10 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import compress, render, source_line
 from cwm_jax.tracing.recorder import Limits
 from cwm_jax.tracing.recordings import Call, Caps, Code, Recording, record_suite
-from cwm_jax.tracing.sources.slices import Module, Unfit
+from cwm_jax.tracing.source import FUNCTIONS, first_line
+from cwm_jax.tracing.sources.slices import Module, Unfit, check_plain
 from cwm_jax.tracing.store import Stored
-from cwm_jax.tracing.trace import START_MARKER, START_MARKER_PATTERN, Frame, Trace
+from cwm_jax.tracing.trace import START_MARKER, Frame, Trace
 from cwm_jax.tracing.verdicts import explain
 
 Shown = list[tuple[Code, Frame]]  # frames, each with the function in which it lies
@@ -190,8 +191,7 @@ def _context(entry: Code, shown: Shown) -> tuple[str, dict[tuple[str, int], int]
             lines[path, line] = len(texts)
             before = line
     plain = "\n".join([*texts, ""])
-    if START_MARKER_PATTERN.search(plain) or "<|" in plain:
-        raise Unfit("source that looks like a trace")
+    check_plain(plain)
     texts[lines[entry.path, _def_line(modules[entry.path], entry)] - 1] += START_MARKER
     context = "\n".join([*texts, ""])
     if _meaning(context) != _meaning(plain):
@@ -207,10 +207,8 @@ def _module(text: str) -> Module:
 def _def_line(module: Module, code: Code) -> int:
     """The line of the `def` of a function, which its code counts from the first decorator."""
     for node in ast.walk(module.tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first == code.first_line and code.name.endswith(node.name):
-                return node.lineno
+        if isinstance(node, FUNCTIONS) and first_line(node) == code.first_line and code.name.endswith(node.name):
+            return node.lineno
     raise Unfit("a function without a def line")
 
 

@@ -1,16 +1,26 @@
 """Slices of a module: one definition and what it needs to run, as text."""
 
 import ast
+import builtins
 import symtable
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from cwm_jax.tracing.source import bound_names, first_line, walk_scope
+from cwm_jax.tracing.trace import START_MARKER_PATTERN
 
 _FUTURE = "__future__"  # as if it were a name that `from __future__` binds: it holds for the whole module
 
 
 class Unfit(ValueError):
     """A definition cannot stand by itself; the message is a reason that can be counted."""
+
+
+def check_plain(code: str) -> None:
+    """Raises `Unfit` for source that could be mistaken for a part of a trace."""
+    if START_MARKER_PATTERN.search(code) or "<|" in code:
+        raise Unfit("source that looks like a trace")
 
 
 class _Statement(NamedTuple):
@@ -41,7 +51,7 @@ class Module:
             raise Unfit("syntax error on this Python") from None
         lines = text.split("\n")
         self._statements = [
-            _statement(_first(node), "\n".join(lines[_first(node) - 1 : node.end_lineno]), node)
+            _statement(first_line(node), "\n".join(lines[first_line(node) - 1 : node.end_lineno]), node)
             for node in self.tree.body
             if not _is_text(node)
         ]
@@ -99,15 +109,10 @@ class Module:
         return [self._statements[index] for index in sorted(wanted)]
 
 
-_BUILTINS = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__) | {
-    *("__name__", "__file__", "__doc__", "__debug__", "__class__", "__spec__", "__package__", "__loader__")
+_BUILTINS = {
+    *dir(builtins),
+    *("__name__", "__file__", "__doc__", "__debug__", "__class__", "__spec__", "__package__", "__loader__"),
 }
-
-
-def _first(node: ast.stmt) -> int:
-    """The first line of a statement, decorators included."""
-    decorators = getattr(node, "decorator_list", [])
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def _is_text(node: ast.stmt) -> bool:
@@ -115,30 +120,9 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _statement(first: int, text: str, node: ast.stmt) -> _Statement:
-    imports = tuple(part for part in _at_once(node) if isinstance(part, (ast.Import, ast.ImportFrom)))
-    binds = {name for part in _at_once(node) for name in _bound(part)}
-    return _Statement(first, text, frozenset(binds), frozenset(_needed(text, node) - {_FUTURE}), imports)
-
-
-def _at_once(node: ast.stmt) -> Iterator[ast.AST]:
-    """The parts of a statement that run when the module does: not the bodies of functions and classes."""
-    pending: list[ast.AST] = [node]
-    while pending:
-        part = pending.pop()
-        yield part
-        if not isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
-            pending.extend(ast.iter_child_nodes(part))
-
-
-def _bound(part: ast.AST) -> Iterator[str]:
-    if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        yield part.name
-    elif isinstance(part, ast.ImportFrom) and part.module == "__future__":
-        yield "__future__"  # holds for the whole module
-    elif isinstance(part, ast.alias):
-        yield (part.asname or part.name).partition(".")[0]
-    elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-        yield part.id
+    imports = tuple(part for part in walk_scope([node]) if isinstance(part, (ast.Import, ast.ImportFrom)))
+    binds = bound_names([node]) | {_FUTURE for part in imports if getattr(part, "module", "") == _FUTURE}
+    return _Statement(first, text, frozenset(binds), frozenset(_needed(text, node)), imports)
 
 
 def _needed(text: str, node: ast.stmt) -> set[str]:

@@ -1,0 +1,54 @@
+"""ArrayRecord files that are whole or not there."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from cwm_jax.files import full_disk
+
+_BATCH = 256  # records that are read at once
+
+
+def write_records(path: Path, records: Iterable[bytes], options: str) -> int:
+    """Writes one file, in place only when whole; returns how many records it has.
+
+    Args:
+      path: the file; its folder is made where it is missing.
+      records: in order.
+      options: ArrayRecord's own, such as `group_size:1`.
+
+    Raises:
+      OSError: the disk is full.
+    """
+    partial = path.with_suffix(".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with full_disk(path):
+        writer = ArrayRecordWriter(str(partial), options)
+        for record in records:
+            writer.write(record)
+            count += 1
+        writer.close()
+        partial.replace(path)
+    return count
+
+
+def read_records(path: Path, count: int) -> Iterator[bytes]:
+    """The records of one file, in order.
+
+    Args:
+      path: the file.
+      count: the records that it should hold: of a file that was cut off the reader finds none, and says nothing.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        reader = ArrayRecordReader(str(path))
+        if (found := reader.num_records()) != count:
+            raise RuntimeError(f"{found:,} of {count:,} records can be found")
+        for first in range(0, count, _BATCH):
+            yield from reader.read(list(range(first, min(first + _BATCH, count))))
+    except RuntimeError as error:
+        raise ValueError(f"{path} is damaged: {error}; delete its folder and make it again") from error
