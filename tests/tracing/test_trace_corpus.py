@@ -111,3 +111,16 @@ def test_a_limit_reads_so_many_files(source, tmp_path):
     assert prepare(source, tmp_path / "out", "--limit", "1").returncode == 0
     files = json.loads((tmp_path / "out" / "datasheet.json").read_text())["files"]
     assert list(files) == ["bisect.py"]
+
+
+def test_what_identifies_somebody_and_what_is_there_twice_stays_out(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    source.mkdir()
+    (source / "first.py").write_text("def twice(number: int):\n    return number * 2\n")
+    (source / "second.py").write_text("def double(n: int):\n    # the same in other words\n    return n * 2\n")
+    (source / "third.py").write_text("def author(n: int):\n    return 'anna.' + 'smith@institute' + '.org'\n")
+    assert prepare(source, out, "--workers", "1").returncode == 0
+    stored = list(read_stored(out))
+    assert stored and {one.origin for one in stored} == {"first.py:twice"}
+    dropped = json.loads((out / "datasheet.json").read_text())["dropped"]
+    assert dropped["a duplicate"] > 0 and any(reason.startswith("private: ") for reason in dropped)

@@ -19,6 +19,7 @@ import pytest
 from cwm_jax import config
 from cwm_jax.checkpoints.training import DamagedCheckpoint
 from cwm_jax.data.stream import BucketedBatches, StreamConfig
+from cwm_jax.files import in_use
 from cwm_jax.training.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -239,3 +240,18 @@ def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(s
     told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["skipped"] for line in told] == [0] * 13 + [1, 2, 3, 4]
     assert told[-1]["update_norm"] is None and all(line["loss"] < 7 for line in told)  # the weights took no harm
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(runs, copy):
+    before = told_steps(copy)
+    with in_use(copy):
+        done = runs(copy)
+    assert done.returncode == 2 and f"process {os.getpid()} works in {copy}" in done.stderr
+    assert told_steps(copy) == before
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_trains_again(runs, copy, trained_run):
+    assert runs(copy).returncode == 0 and (copy / "results.json").exists()
+    shutil.rmtree(copy / "checkpoints")
+    assert runs(copy).returncode == 0
+    assert_same_end(copy, trained_run)
