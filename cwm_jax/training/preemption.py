@@ -1,12 +1,17 @@
 """Being asked to stop: SIGTERM, as schedulers send before they take a machine away, and Ctrl-C."""
 
+import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import jax
 from jax.experimental import multihost_utils
+
+_MOMENT = 0.02  # seconds after which a signal that came amid garbage collection comes again
 
 
 class Stopped(KeyboardInterrupt):
@@ -43,7 +48,10 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, _) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self._held and _collects_garbage(frame):  # what is raised there is printed and lost
+            threading.Timer(_MOMENT, os.kill, (os.getpid(), number)).start()
+            return
         again, self._received = self._received is not None, signal.Signals(number)
         if not self._held:
             raise Stopped(self._received, "while it took no steps; what was finished before is kept")
@@ -68,3 +76,11 @@ class StopSignals:
         if jax.distributed.is_initialized() and multihost_utils.reached_preemption_sync_point(step):
             self._received = signal.SIGTERM
         return self._received
+
+
+def _collects_garbage(frame: FrameType | None) -> bool:
+    """Whether this frame is a callback of the garbage collector, as JAX has one, or called by one."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame and frame.f_code not in callbacks:
+        frame = frame.f_back
+    return frame is not None

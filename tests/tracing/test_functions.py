@@ -167,6 +167,12 @@ def test_traces_of_plain_code(folder):
         seen |= edges
 
 
+def test_what_is_called_main_already_is_not_overwritten(tmp_path):
+    (tmp_path / "named.py").write_text("main = 3\n\n\ndef scaled(n: int):\n    return main * n\n")
+    found, _ = explored(tmp_path, "named.py")
+    assert found and all(int(trace.frames[-1].value) % 3 == 0 and "def start():" in trace.context for _, trace in found)
+
+
 def test_dangerous_code_is_contained_and_the_rest_goes_on(folder):
     found, dropped = explored(folder, "dangerous.py")
     assert (folder / "plain.py").exists()

@@ -1,10 +1,12 @@
 """Stop signals: what waits, what does not, and that several processes stop at the same step."""
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -59,3 +61,20 @@ def test_processes_stop_at_the_same_step():
     one, other = (int(process.communicate(timeout=120)[0]) for process in processes)
     assert one == other < 1999
     assert [process.returncode for process in processes] == [0, 0]
+
+
+def test_a_signal_amid_garbage_collection_is_not_lost():
+    sent = []
+
+    def callback(phase, info):
+        if not sent:
+            sent.append(phase)
+            signal.raise_signal(signal.SIGTERM)
+
+    gc.callbacks.append(callback)
+    try:
+        with pytest.raises(Stopped, match="SIGTERM"), StopSignals():
+            gc.collect()
+            time.sleep(20)
+    finally:
+        gc.callbacks.remove(callback)

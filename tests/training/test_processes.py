@@ -44,6 +44,12 @@ def stopped(gin_file, tmp_path_factory):
         assert time.monotonic() < until
         time.sleep(0.05)
     processes[1].send_signal(signal.SIGTERM)
+    # JAX looks once a second whether the signal came, in which these small steps would be over: they are slowed.
+    for _ in range(10):
+        for number, seconds in ((signal.SIGSTOP, 0.3), (signal.SIGCONT, 0.01)):
+            for process in processes:
+                process.send_signal(number)
+            time.sleep(seconds)
     for process in processes:
         error = process.communicate(timeout=300)[1]
         assert process.returncode == 0, error
