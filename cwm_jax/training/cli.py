@@ -32,9 +32,9 @@ def main(argv: list[str]) -> int:
 def prepare_main(argv: list[str]) -> int:
     """`prepare`: makes the data of an experiment alone, or the traces of a folder of Python code."""
     if any(word.partition("=")[0] == "--source" for word in argv):
-        from cwm_jax.tracing.sources import cli as sources
+        from cwm_jax.tracing import prepare_cli
 
-        return sources.main(argv)
+        return prepare_cli.main(argv)
     experiment, out = _parse(
         "prepare",
         argv,

@@ -1,1 +1,1 @@
-"""Where programs come from. Each source yields `Program`s; the recorder turns them into traces."""
+"""Where programs come from: generated families, functions of code on disk, contest solutions, the tests of projects."""
