@@ -16,7 +16,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-_PINNED = re.compile(r"([A-Za-z0-9._-]+)==[A-Za-z0-9.+!_-]+")
+_PINNED = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+")
 _MOST_BYTES = 256 << 20  # of an unpacked source distribution: more is no small project, or a bomb
 _NOT_SOURCE = shutil.ignore_patterns("__pycache__", ".venv", ".tox", "node_modules")
 
@@ -89,18 +89,24 @@ class Builder:
         if local:
             shutil.copytree(project, built.source, symlinks=True, ignore=_NOT_SOURCE)
         else:
-            self._download(project, built.source)
+            self.download(project, built.source)
         _show_to_everyone(built.source)
         self._install(built)
         finished.write_text(name)
         return built
 
-    def _download(self, project: str, source: Path) -> None:
-        pinned = _PINNED.fullmatch(project)
-        if not pinned:
+    def download(self, project: str, source: Path) -> None:
+        """Unpacks the source distribution of `NAME==VERSION` as the folder `source`.
+
+        Raises:
+          ValueError: `project` has another form.
+          NotBuilt: it cannot be downloaded or unpacked.
+        """
+        if not is_pinned(project):
             raise ValueError(f"project={project!r} is no folder and no pinned name; write it as NAME==VERSION")
+        source.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            words = ["download", "--no-deps", "--no-binary", pinned[1], "--dest", folder, project]
+            words = ["download", "--no-deps", "--no-binary", project.partition("==")[0], "--dest", folder, project]
             self._pip(words, "download failed")
             _unpack(next(Path(folder).iterdir()), source)
 
@@ -126,6 +132,11 @@ class Builder:
                 process.communicate()
         if process.returncode:
             raise NotBuilt(reason, errors.decode(errors="replace").strip())
+
+
+def is_pinned(project: str) -> bool:
+    """Whether it names a source distribution, as `NAME==VERSION`."""
+    return bool(_PINNED.fullmatch(project))
 
 
 def _unpack(archive: Path, source: Path) -> None:

@@ -3,7 +3,6 @@
 import ast
 import textwrap
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -13,6 +12,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated
+from cwm_jax.tracing.sources.places import Place
 from cwm_jax.tracing.sources.slices import Module, Unfit
 
 LIBRARY = Path(textwrap.__file__).parent
@@ -147,8 +147,8 @@ def folder(tmp_path):
 
 
 def explored(folder: Path, name: str):
-    source, dropped = Functions(str(folder)), Counter()
-    found = Explorer().explore(source.work(folder / name, dropped), Isolation.BUBBLEWRAP, dropped)
+    source, dropped = Functions((str(folder),)), Counter()
+    found = Explorer().explore(source.work(Place("", folder), folder / name, dropped), Isolation.BUBBLEWRAP, dropped)
     return [(subject.origin.partition(":")[2], trace) for subject, trace in found], dropped
 
 
@@ -160,11 +160,14 @@ def test_traces_of_plain_code(folder):
     assert names["vowels"] > 1
     assert sum(count for reason, count in dropped.items() if reason.startswith("not the same twice")) >= 2  # now, draw
     assert dropped["frame_limit"] >= 1  # forever
-    seen = set()
-    for name, trace in found:
-        edges = {(name, a.event, a.line, b.event, b.line) for a, b in pairwise(trace.frames)}
-        assert edges - seen, "a trace that reaches nothing new was kept"
-        seen |= edges
+    paths = Counter((name, tuple((frame.event, frame.line) for frame in trace.frames)) for name, trace in found)
+    assert max(paths.values()) == Explorer().alike and max(names.values()) <= Explorer().keep
+    contents = [(name, tuple((frame.locals, frame.value) for frame in trace.frames)) for name, trace in found]
+    assert len(set(contents)) == len(contents), "two traces of a function that show the same"
+    for name in names:  # one trace of each path before the second of any
+        first = [path for _, path in dict.fromkeys((name, path) for path in paths if path[0] == name)]
+        order = [tuple((f.event, f.line) for f in trace.frames) for other, trace in found if other == name]
+        assert len(set(order[: len(first)])) == len(first)
 
 
 def test_what_is_called_main_already_is_not_overwritten(tmp_path):
