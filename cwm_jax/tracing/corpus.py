@@ -102,8 +102,8 @@ def _record_shards(corpus, shards: list[list[Path]], out: Path, workers: int, is
     record_shards("recording", jobs, len(shards) - len(missing), workers)
 
 
-def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: Isolation) -> None:
-    """Records the functions of some files and writes the shard, then what is told of it.
+def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: Isolation) -> Path:
+    """Records the functions of some files and writes the shard, then what is told of it; returns the latter's path.
 
     What it writes is a function of its arguments alone, but for the seconds that it took.
     """
@@ -129,6 +129,7 @@ def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: 
     write_stored(path, records)
     told = {"names": names, "dropped": dropped, "seconds": time.monotonic() - started}
     write_json(path.with_suffix(".json"), told)
+    return path.with_suffix(".json")
 
 
 def _finish(corpus: TraceCorpus, out: Path, shards: int) -> dict:

@@ -34,9 +34,7 @@ class Tally:
         trace = stored.trace
         if sum(self._kinds.values()) % _SAMPLE_EVERY == 0 and len(self.samples) < _MOST_SAMPLES:
             frames = [frame_as_json(frame) for frame in trace.frames]
-            self.samples.append(
-                {"set": stored.kind, "name": stored.origin, "context": trace.context, "actual": frames}
-            )
+            self.samples.append({"set": stored.kind, "name": stored.origin, "context": trace.context, "actual": frames})
         self._kinds[stored.kind] += 1
         self._verdicts[trace.verdict] += 1
         self._lengths[1 << (len(trace.frames) - 1).bit_length()] += 1

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
 from cwm_jax.tracing.sources.functions import Functions
@@ -15,7 +16,8 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     corpus = TraceCorpus(Functions(arguments.source))
     try:
-        sheet = prepare_traces(corpus, arguments.out, arguments.workers, arguments.limit, isolation)
+        with joined(arguments.address):
+            sheet = prepare_traces(corpus, arguments.out, arguments.workers, arguments.limit, isolation)
     except (SandboxMissing, SandboxError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
@@ -35,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--source", required=True, metavar="PATH", help="a folder of Python code, or one file")
     parser.add_argument("--out", required=True, type=Path, metavar="D", help="folder for traces and datasheet")
     parser.add_argument("--workers", type=_positive, default=0, metavar="N", help="processes; default: one a core")
+    parser.add_argument("--address", help=ADDRESS_HELP)
     parser.add_argument("--limit", type=_positive, metavar="N", help="read at most N source files")
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for code that you trust")
     return parser

@@ -9,17 +9,18 @@ from pathlib import Path
 import jax
 
 from cwm_jax import config
+from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.training.experiment import Experiment
 
 
 def main(argv: list[str]) -> int:
     """`train`: makes the data if need be, trains, writes the report; the same call again resumes."""
-    experiment, out = _parse("train", argv, "trains a model; the same call again resumes")
+    experiment, arguments = _parse(_parser("train", "trains a model; the same call again resumes"), argv)
     from cwm_jax.training.loop import train
     from cwm_jax.training.preemption import Stopped
 
     try:
-        train(experiment, out)
+        train(experiment, arguments.out)
     except Stopped as stopped:
         print(f"{stopped}; go on with: {shlex.join(['python', '-m', 'cwm_jax', 'train', *argv])}", file=sys.stderr)
         if not jax.distributed.is_initialized():
@@ -35,19 +36,20 @@ def prepare_main(argv: list[str]) -> int:
         from cwm_jax.tracing import prepare_cli
 
         return prepare_cli.main(argv)
-    experiment, out = _parse(
+    parser = _parser(
         "prepare",
-        argv,
         "records programs and packs them into rows; the same call again resumes",
         "--source PATH in place of --gin_file records the functions of any Python code; see prepare --source . --help",
     )
-    rows = experiment.data.ready(out)
+    parser.add_argument("--address", help=ADDRESS_HELP)
+    experiment, arguments = _parse(parser, argv)
+    with joined(arguments.address):
+        rows = experiment.data.ready(arguments.out)
     print(f"{rows.manifest.documents:,} documents, {rows.manifest.tokens:,} tokens in {rows.folder}")
     return 0
 
 
-def _parse(verb: str, argv: list[str], what: str, more: str = "") -> tuple[Experiment, Path]:
-    files, overrides, rest = config.split_gin_flags(argv)
+def _parser(verb: str, what: str, more: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m cwm_jax {verb}",
         description=f"{verb}: {what}.",
@@ -55,9 +57,14 @@ def _parse(verb: str, argv: list[str], what: str, more: str = "") -> tuple[Exper
         + more,
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> tuple[Experiment, argparse.Namespace]:
+    files, overrides, rest = config.split_gin_flags(argv)
     arguments = parser.parse_args(rest)
     if not files:
         parser.error("--gin_file=F is missing, for example --gin_file=experiments/tiny/strawberry.gin")
     if ":/" in str(arguments.out):  # pathlib makes gs:/ of gs://
         parser.error(f"--out {arguments.out} is no folder; mount the bucket, as tpu_scripts/worker/mount.sh does")
-    return config.load(files, overrides, Experiment), arguments.out
+    return config.load(files, overrides, Experiment), arguments
