@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 ADDRESS_HELP = "record on the Ray cluster at HOST:PORT, whose machines share the folders; default: on this machine"
 
+_ANSWER = 10.0  # seconds in which a cluster must answer
 _OBJECT_STORE = 100 << 20  # bytes: what jobs make goes into files
 _AHEAD = 2  # jobs with Ray for each core: one that runs and one that is on its way
 _RETRIES = 4  # of a job whose process died: machines may go, but a job that kills its process must end
@@ -44,8 +45,11 @@ def joined(address: str | None) -> Iterator[None]:
     import ray
 
     try:
+        if address != "auto":  # Ray would try for two minutes, with many words
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
         _start(address=address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConnectionError(f"--address {address}: no Ray cluster could be joined there: {error}") from error
     try:
         yield
