@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -91,12 +92,20 @@ def _start(**how: Any) -> None:
     """Starts or joins Ray, which says little and leaves SIGTERM to the caller."""
     import ray
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handler, asked_to_stop = signal.getsignal(signal.SIGTERM), False
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "os.fork", RuntimeWarning
+            )  # JAX's: what is forked becomes another program at once
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
+    except SystemExit:  # of Ray's own handler of SIGTERM
+        asked_to_stop = True
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+    if asked_to_stop:
+        signal.raise_signal(signal.SIGTERM)
 
 
 def run_jobs(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
