@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cwm_jax import config
+from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.repos import NotBuilt
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
@@ -30,7 +31,8 @@ def main(argv: list[str]) -> int:
     named = config.bound(files, overrides)
     root = next((root for root in _ROOTS if root.__name__ in named), Experiment)
     try:
-        _make(config.load(files, overrides, root), arguments)
+        with joined(arguments.address):
+            _make(config.load(files, overrides, root), arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="D", help="folder for what is made")
     parser.add_argument("--workers", type=_positive, default=0, metavar="N", help="processes; default: one a core")
+    parser.add_argument("--address", help=ADDRESS_HELP)
     parser.add_argument("--limit", type=_positive, metavar="N", help="read at most N files, projects or problems")
     parser.add_argument("--dry-run", action="store_true", help="show what would be made")
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for code that you trust")

@@ -40,11 +40,12 @@ def weigh(items: list, limit: int):
 """,
 }
 FILES["near.py"] = FILES["longer.py"].replace("weigh", "measure").replace("-= 1", "-= 2")
+WRONG = "total = 0\nfor _ in range(int(input())):\n    total += 1\nprint(total)\n"
 PROBLEM = {
     "name": "double",
     "public_tests": {"input": ["3\n", "5\n"], "output": ["6\n", "10\n"]},
     "solutions": {"language": [3], "solution": ["n = int(input())\nprint(n * 2)\n"]},
-    "incorrect_solutions": {"language": [3], "solution": ["total = 0\nfor _ in range(int(input())):\n    total += 1\nprint(total)\n"]},
+    "incorrect_solutions": {"language": [3], "solution": [WRONG]},
 }
 
 
