@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from gin import config_parser
 
 from cwm_jax.components import ConfigError, classes_in, fit, flat, parameters, plain, reachable, spell
+from cwm_jax.files import write_whole
 
 __all__ = ["ConfigError", "flat", "load", "split_gin_flags", "write"]
 
@@ -84,12 +85,9 @@ def write(config: Any, folder: str | os.PathLike) -> None:
       ConfigError: a value is neither a component, a number, a string, None nor a tuple of these.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     resolved = json.dumps(plain(config, type(config)), indent=2) + "\n"
     for name, text in (("config.gin", _gin(config)), ("config.json", resolved)):
-        part = folder / f".{name}.{os.getpid()}"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        write_whole(folder / name, text)
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,8 @@ class _Source:
         except OSError as error:
             by = f" included by {including[-1]}" if including else ""
             raise ConfigError(f"cannot read the gin file {path}{by}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"the gin file {path} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
         self.read(text, str(path), path.parent, (*including, path.resolve()))
 
     def read(self, text: str, where: str, folder: Path, including: tuple[Path, ...]) -> None:

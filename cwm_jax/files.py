@@ -1,6 +1,7 @@
 """Files that are whole or not there: a run may be killed at any point."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -34,6 +35,26 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, whole or not at all."""
     write_whole(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keeps `folder`, which is made, for this process alone until the context ends, however it ends.
+
+    Raises:
+      ValueError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"process {file.read()} works in {folder}; wait for it, or name another folder") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 @contextmanager

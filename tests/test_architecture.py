@@ -17,6 +17,7 @@ ORDER = [
     "report",
     "text",
     "sandbox",
+    "repos",
     "tracing",
     "data",
     "model",

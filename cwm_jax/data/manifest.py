@@ -18,11 +18,11 @@ class Manifest:
       vocabulary: fingerprint of the vocabulary.
       rows: rows in each length bucket.
       documents, tokens, predicted_tokens: of the training set, padding not counted.
-      programs: training programs by family.
+      programs: training programs by family; of plain code, files by licence.
       tests: items in each test set.
-      dropped: programs left out, by reason.
+      dropped: programs or files left out, by reason.
       seconds: time that recording, tokenising and packing took.
-      python: the interpreter that ran the programs.
+      python: the interpreter that ran the programs, or read the code.
     """
 
     settings: str

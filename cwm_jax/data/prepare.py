@@ -20,6 +20,7 @@ from cwm_jax.data.corpus import CorpusConfig
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
+from cwm_jax.files import write_whole
 from cwm_jax.report.progress import progress
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
@@ -82,7 +83,7 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
     except FileNotFoundError:
         pass
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings").write_text(settings)
+    write_whole(folder / "settings", settings)
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
     _record_shards(config, folder)

@@ -14,10 +14,10 @@ from cwm_jax.evaluation.metrics import (
     macro_average,
     trace_metrics,
 )
-from cwm_jax.files import write_json
+from cwm_jax.files import write_json, write_whole
 from cwm_jax.report.progress import progress
 from cwm_jax.tracing import Trace, parse
-from cwm_jax.tracing.cli import frame_as_json
+from cwm_jax.tracing.trace import frame_as_json
 from cwm_jax.worldmodel.predict import WorldModel
 
 _LENGTHS = ((1, 8), (9, 16), (17, 24), (25, 32), (33, 48), (49, 10_000))
@@ -35,7 +35,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     model = WorldModel(run)
     sets = {name: _one_set(model, run, name) for name in TEST_SETS}
     items = [item for name in TEST_SETS for item in sets[name]["items"]]
-    (run / "predictions.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    write_whole(run / "predictions.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     scores = {name: one["scores"] for name, one in sets.items()}
     write_json(run / "evaluation.json", {"sets": {name: one for name, one in scores.items() if name != "strawberry"}})
     results = json.loads((run / "results.json").read_text())

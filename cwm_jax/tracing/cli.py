@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from cwm_jax.report.traces import trace_page
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.tracing.language import render
+from cwm_jax.tracing.narration import narrate
 from cwm_jax.tracing.recorder import Isolation, Limits, record
-from cwm_jax.tracing.trace import Frame, Trace
+from cwm_jax.tracing.trace import Trace, frame_as_json
 from cwm_jax.tracing.wrap import context_of
 
 _EXITS = """\
@@ -76,12 +77,6 @@ def as_json(trace: Trace) -> dict[str, object]:
     }
 
 
-def frame_as_json(frame: Frame) -> dict[str, object]:
-    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
-    content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
-    return {"event": frame.event, "line": frame.line, "source": frame.source, **content}
-
-
 def _page(title: str, trace: Trace) -> str:
     frames = [frame_as_json(frame) for frame in trace.frames]
     return trace_page(title, trace.context, frames, trace.verdict, trace.reason)
@@ -91,4 +86,5 @@ _FORMATS = {
     "text": lambda title, trace: render(trace),
     "json": lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n",
     "html": _page,
+    "narration": lambda title, trace: narrate(trace),
 }

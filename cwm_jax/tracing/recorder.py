@@ -21,6 +21,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from cwm_jax import sandbox
 from cwm_jax.sandbox import Isolation
@@ -33,7 +34,7 @@ _CHUNK = 1 << 14
 _START_SECONDS = 30
 _LONGEST_POLL = 2_000_000.0  # seconds; the kernel counts milliseconds in 32 bits
 _CORRUPTED = ([], ("corrupted", ""))
-_SLACK = 1 << 16  # of the journal, beyond the trace itself: its first and last record
+_SLACK = 1 << 19  # of the journal, beyond the trace itself: its first and last record, and the output as JSON
 
 
 @dataclass(frozen=True)
@@ -62,70 +63,90 @@ class Limits(sandbox.Limits):
             )
 
 
-def record(context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP) -> Trace:
+class Job(NamedTuple):
+    """A program to record: its context, and the text that it reads as standard input."""
+
+    context: str
+    stdin: str = ""
+
+
+def record(
+    context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP, stdin: str = ""
+) -> Trace:
     """The trace of one program: what its marked function does, called without arguments.
 
     Args:
       context: source text in which one `def` line ends in `  # << START_OF_TRACE`.
       limits: caps on the run.
       isolation: how far to keep the program from the machine.
+      stdin: what the program reads as its standard input, a file in memory.
 
     Returns:
       A trace whose `verdict` is `returned` or `raised`, or else the cap or fault that cut it short.
 
     Raises:
-      ValueError: a control token of the trace language, or half a surrogate pair, stands in the context.
+      ValueError: a control token of the trace language stands in the context, half a surrogate pair in
+        the context or in `stdin`, or `stdin` is longer than a file may be.
       SandboxMissing: the tools for `isolation` are not installed.
       SandboxError: the child interpreter does not start.
     """
-    with closing(record_many([context], limits, isolation)) as traces:
+    with closing(record_many([Job(context, stdin)], limits, isolation)) as traces:
         return next(traces)
 
 
 def record_many(
-    contexts: Iterable[str],
+    contexts: Iterable[str | Job],
     limits: Limits = Limits(),
     isolation: Isolation = Isolation.BUBBLEWRAP,
+    together: bool = False,
 ) -> Iterator[Trace]:
     """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
+
+    A context alone runs on an empty standard input, a `Job` on its own.
 
     Inside bubblewrap every program has a sandbox of its own. Under limits alone they run one after
     another in one interpreter, which is replaced when a program ends it: for programs of our own.
     There the next program already runs while you look at a trace, so `contexts` is read one ahead.
+    `together` has programs share an interpreter inside bubblewrap, too: 20 times as fast, for programs
+    of one origin, as one may leave something behind for the next.
     """
-    if isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(contexts, limits)
+    jobs = (_checked(context, limits) for context in contexts)
+    if together or isolation is Isolation.LIMITS_ONLY:
+        yield from _record_in_turn(jobs, limits, isolation)
         return
-    for context in contexts:
-        _check(context)
+    for job in jobs:
         with _Interpreter(limits, isolation) as child:
-            child.send(context)
+            child.send(job)
             run = child.receive() or _CORRUPTED
-        yield _trace(context, *run, limits)
+        yield _trace(job.context, *run, limits)
 
 
-def _record_in_turn(contexts: Iterable[str], limits: Limits) -> Iterator[Trace]:
+def _record_in_turn(jobs: Iterable[Job], limits: Limits, isolation: Isolation) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+        child = stack.enter_context(_Interpreter(limits, isolation))
         before = None
-        for context in chain(contexts, [None]):
+        for job in chain(jobs, [None]):
             if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, Isolation.LIMITS_ONLY))
+                child = stack.enter_context(_Interpreter(limits, isolation))
                 child.send(before)
                 run = child.receive() or _CORRUPTED
-            if context is not None:
-                _check(context)
-                child.send(context)
+            if job is not None:
+                child.send(job)
             if before is not None:
-                yield _trace(before, *run, limits)
-            before = context
+                yield _trace(before.context, *run, limits)
+            before = job
 
 
-def _check(context: str) -> None:
-    plain_text(context, "the context")
-    if not context.isascii() and re.search("[\ud800-\udfff]", context):
-        raise ValueError("the context holds half a surrogate pair, which is no text; read the file as UTF-8")
+def _checked(context: str | Job, limits: Limits) -> Job:
+    job = Job(context) if isinstance(context, str) else context
+    plain_text(job.context, "the context")
+    for name, text in zip(("the context", "stdin"), job):
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+            raise ValueError(f"{name} holds half a surrogate pair, which is no text; read the file as UTF-8")
+    if (size := len(job.stdin.encode())) > limits.file_mb << 20:
+        raise ValueError(f"stdin has {size} bytes, more than a file may have; raise file_mb={limits.file_mb} with it")
+    return job
 
 
 class _Interpreter:
@@ -163,14 +184,14 @@ class _Interpreter:
             errors = self._process.errors() or f"it said nothing for {_START_SECONDS} seconds"
             raise sandbox.SandboxError(f"the child interpreter does not start: {errors}")
 
-    def send(self, context: str) -> None:
+    def send(self, job: Job) -> None:
         """Has the child run a program, as soon as it is done with the one before."""
-        text = context.encode()
+        context, stdin = (text.encode() for text in job)
         os.pwrite(self._journal, b"\0", 0)
-        os.pwrite(self._journal, text, self._capacity)
+        os.pwrite(self._journal, context + stdin, self._capacity)
         self._deadline = time.monotonic() + self._limits.wall_seconds
         with suppress(BrokenPipeError):  # the program before has ended the child: `receive` will see it
-            os.write(self._request, len(text).to_bytes(8, "little"))
+            os.write(self._request, len(context).to_bytes(8, "little") + len(stdin).to_bytes(8, "little"))
 
     def receive(self) -> tuple[list[str], tuple[str, str]] | None:
         """The records of the program sent last, and the verdict and detail that hold if they tell no end.
@@ -227,26 +248,30 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     """The trace that the records hold; it ended as `ending` says unless the last record knows better."""
     lines = dict(enumerate(source_lines(context), start=1))
     known: dict[str, Frame] = {}  # loops write the same record over and over
-    python = rendering = ""
+    python = rendering = stdout = ""
     verdict, detail = ending
     try:
         different = list(dict.fromkeys(records))
         for record, (kind, second, third) in zip(different, json.loads(f"[{','.join(different)}]")):
-            if kind == "start":
+            if kind.__class__ is int:
+                known[record] = _frame(EVENTS[kind], second, third, lines)
+            elif kind == "start":
                 python = second
             elif kind == "render":
                 rendering = second
+            elif kind == "print":
+                stdout = second
             elif kind == "end":
                 verdict, detail, rendering = second, third, ""
             else:
-                known[record] = _frame(EVENTS[kind], second, third, lines)
-        "".join((python, rendering, verdict, detail))  # refuses what is no text
+                raise ValueError(f"no record is of the kind {kind!r}")
+        "".join((python, rendering, stdout, verdict, detail))  # refuses what is no text
         text = explain(verdict, detail, limits, rendering, (f.value for f in known.values() if f.event == "exception"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        verdict, python = "corrupted", ""
+        verdict, python, stdout = "corrupted", "", ""
         text = explain(verdict, "", limits)
-    frames = tuple(known[record] for record in records if record in known)
-    return Trace(context, frames, verdict in COMPLETE, verdict, text, python)
+    frames = tuple(filter(None, map(known.get, records)))
+    return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 
 def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:

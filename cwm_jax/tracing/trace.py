@@ -36,6 +36,14 @@ class Frame:
     value: str | None = None
     line: int | None = field(default=None, compare=False)
 
+    def __init__(self, event, source, locals=None, value=None, line=None):
+        fields = self.__dict__  # half the time of the `__init__` that a frozen dataclass gets; there are millions
+        fields["event"] = event
+        fields["source"] = source
+        fields["locals"] = locals
+        fields["value"] = value
+        fields["line"] = line
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -48,6 +56,8 @@ class Trace:
       verdict: `returned`, `raised`, or the cap or fault that ended the run; `""` for a parsed trace.
       reason: one sentence for people; empty when `returned`.
       python: version of the interpreter that ran the program, such as `3.11.7`; `""` if unknown.
+      stdout: the start, at most 64 KiB, of what the program had printed when the trace ended; `""` if its
+        interpreter died. No part of the text: CWM's format has no frame for output.
     """
 
     context: str
@@ -56,3 +66,10 @@ class Trace:
     verdict: str = field(default="", compare=False)
     reason: str = field(default="", compare=False)
     python: str = field(default="", compare=False)
+    stdout: str = field(default="", compare=False)
+
+
+def frame_as_json(frame: Frame) -> dict[str, object]:
+    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
+    content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
+    return {"event": frame.event, "line": frame.line, "source": frame.source, **content}

@@ -20,9 +20,13 @@ def wrap(code: str, function: str, arguments: str = "", *, start: str = "main", 
       start: name of the marked function that makes the call.
       awaited: for an `async` function (our choice: the marked function is `async` too).
     """
-    define, call = ("async def", "await ") if awaited else ("def", "")
-    body = f"{define} {start}():{START_MARKER}\n    return {call}{function}({arguments})\n"
-    return "\n" + code.rstrip("\n") + "\n" + body
+    return wrap_call(code, f"{function}({arguments})", start=start, awaited=awaited)
+
+
+def wrap_call(code: str, call: str, *, start: str = "main", awaited: bool = False) -> str:
+    """As `wrap`, for any expression, such as `"Stack([1]).pop()"`."""
+    define, call = ("async def", f"await {call}") if awaited else ("def", call)
+    return "\n" + code.rstrip("\n") + f"\n{define} {start}():{START_MARKER}\n    return {call}\n"
 
 
 def context_of(target: str, arguments: str | None = None) -> str:
@@ -75,8 +79,12 @@ def _call(path: str, code: str, function: str, arguments: str) -> str:
         listed = ", ".join(sorted(names)) or "none"
         raise BadCall(f"{path} has no function {function!r} at its top level; the names there: {listed}")
     awaited = any(isinstance(node, ast.AsyncFunctionDef) and node.name == function for node in tree.body)
-    start = next(name for name in ("main", "start", "_start", "__start") if name not in names)
-    return wrap(code, function, arguments, start=start, awaited=awaited)
+    return wrap(code, function, arguments, start=start_name(names), awaited=awaited)
+
+
+def start_name(taken: set[str]) -> str:
+    """A name for the marked function that the program does not use."""
+    return next(name for name in ("main", "start", "_start", "__start") if name not in taken)
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:

@@ -24,7 +24,7 @@ from cwm_jax.data.buckets import BatchShape
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
-from cwm_jax.files import write_json
+from cwm_jax.files import in_use, write_json
 from cwm_jax.report.progress import progress
 from cwm_jax.report.run import metrics_by_step, run_report
 from cwm_jax.training.experiment import Experiment
@@ -45,7 +45,8 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       `results.json`: minutes of recording and training, parameters, tokens.
 
     Raises:
-      ValueError: `out` belongs to another configuration; its data or all its checkpoints are damaged.
+      ValueError: `out` belongs to another configuration, or another process trains there; its data or all its
+        checkpoints are damaged.
       FileNotFoundError: a file of its data is gone.
       OSError: the disk is full.
       Diverged: too many bad steps in a row.
@@ -53,7 +54,7 @@ def train(experiment: Experiment, out: Path) -> dict[str, Any]:
       In each case the same call goes on from the last step that was saved.
     """
     join_processes(experiment.mesh_shape.devices)
-    with StopSignals() as stop:
+    with StopSignals() as stop, in_use(Path(out)) if is_first() else nullcontext():
         return _train(experiment, Path(out), stop)
 
 
@@ -194,7 +195,7 @@ def _finished(out: Path, steps: int) -> dict[str, Any] | None:
     """The results of a run that has come to its end; None if there is more to do."""
     path = out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    if results.get("steps") != steps:
+    if results.get("steps") != steps or not (out / "checkpoints" / str(steps)).exists():
         return None
     print(f"{out} is finished, {steps} steps; its report is {out / 'report.html'}")
     return results

@@ -9,7 +9,8 @@ from cwm_jax.report.console import print_trace
 from cwm_jax.report.frames import verdicts
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.tracing import Isolation, Trace, record, render
-from cwm_jax.tracing.cli import as_json, frame_as_json
+from cwm_jax.tracing.cli import as_json
+from cwm_jax.tracing.trace import frame_as_json
 from cwm_jax.tracing.wrap import context_of
 
 _EXITS = "exit status: 0 a whole trace was predicted; 3 the prediction breaks off; 2 the call makes no sense"

@@ -1,12 +1,13 @@
 """Records programs: the script that runs in the child interpreter, on the standard library alone.
 
 It shares three files with its parent: the journal, the *request* pipe, from which it reads
-the length of the next program (whose text lies behind the journal), and the *done* pipe,
-where it says with one byte that it is ready, for the first program and for each that follows.
-It ends when the request pipe does.
+how long the next program and its standard input are (both lie behind the journal), and the
+*done* pipe, where it says with one byte that it is ready, for the first program and for each
+that follows. It ends when the request pipe does.
 
 A record of the journal is one line of JSON: `["start", python, ""]`, `[event, line, locals or
-value]` for a frame, `["render", what, ""]` while a `__repr__` runs, `["end", verdict, detail]`.
+value]` for a frame, `["render", what, ""]` while a `__repr__` runs, `["print", output, ""]` and
+`["end", verdict, detail]`.
 """
 
 import builtins
@@ -17,6 +18,7 @@ import sys
 import types
 from _thread import get_ident
 
+from streams import Streams
 from tracer import FILE_NAME
 from values import Renderer, to_json
 
@@ -37,17 +39,18 @@ class Recorder:
         self.journal = journal
         self._done = done
         self._caps = caps
+        self._streams = Streams()
         self._ours = True  # whether a call of sys.settrace is ours
         self._thread = get_ident()
         sys.addaudithook(self._guard)
         os.register_at_fork(after_in_child=self._forked)
 
-    def record(self, context: str) -> None:
+    def record(self, context: str, stdin: bytes) -> None:
         """Runs one program and answers the parent."""
         self._entered = self._ended = False
         self.journal.rewind()
         self.journal.add(f'["start","{".".join(map(str, sys.version_info[:3]))}",""]')
-        module = self._prepare(context)
+        module = self._prepare(context, stdin)
         try:
             verdict, detail = self._run(context, module)
         except MemoryError:
@@ -56,16 +59,18 @@ class Recorder:
         if not self._ended:
             self._end(verdict, detail)
         module.__dict__.clear()
+        self._streams.close()
         gc.collect()  # what this program leaves behind must not run its __del__ in the next trace
 
-    def _prepare(self, context: str) -> types.ModuleType:
+    def _prepare(self, context: str, stdin: bytes) -> types.ModuleType:
         """Puts the interpreter into the state in which every program starts."""
         used, limit = resource.getrusage(resource.RUSAGE_SELF), resource.getrlimit(resource.RLIMIT_CPU)[1]
         soon = int(used.ru_utime + used.ru_stime) + 1 + self._caps["cpu_seconds"]
         resource.setrlimit(resource.RLIMIT_CPU, (soon if limit == -1 else min(soon, limit), limit))
         # Our own callback runs on top of the program's calls; max_depth has to end those first.
         sys.setrecursionlimit(min(4 * self._caps["max_depth"] + 1000, 2**31 - 1))
-        sys.stdout, sys.stderr, sys.stdin = sys.__stdout__, sys.__stderr__, sys.__stdin__
+        self._streams.open(stdin)
+        sys.stderr = sys.__stderr__
         sys.argv = [""]
         if "random" in context or "random" in sys.modules:
             import random
@@ -116,12 +121,15 @@ class Recorder:
 
     def leave(self, verdict: str, error: type | None) -> None:
         self._stop_tracing()
+        self._streams.flush()
         if verdict == "raised" and issubclass(error, MemoryError):
             verdict = "memory_limit"
         self._end(verdict, "")
 
     def _end(self, verdict: str, detail: str) -> None:
         self._ended = True
+        if printed := self._streams.printed():
+            self.journal.add(f'["print",{to_json(printed)},""]')
         self.journal.add(f'["end","{verdict}",{to_json(detail[:1000])}]')
         try:
             os.write(self._done, b".")
@@ -184,7 +192,7 @@ def describe(error: BaseException) -> str:
 
 def main() -> None:
     del sys.path[0]
-    for name in ("native", "journal", "tracer", "values"):
+    for name in ("native", "journal", "streams", "tracer", "values"):
         sys.modules.pop(name, None)
     os.dup2(1, 2)
     settings = dict(word.split("=") for word in sys.argv[1:])
@@ -194,8 +202,9 @@ def main() -> None:
     recorder = Recorder(Journal(files[0], capacity), files[2], settings)
     gc.freeze()
     os.write(files[2], b".")
-    while len(request := os.read(files[1], 8)) == 8:
-        recorder.record(os.pread(files[0], int.from_bytes(request, "little"), capacity).decode())
+    while len(request := os.read(files[1], 16)) == 16:
+        context, stdin = (int.from_bytes(half, "little") for half in (request[:8], request[8:]))
+        recorder.record(os.pread(files[0], context, capacity).decode(), os.pread(files[0], stdin, capacity + context))
 
 
 main()

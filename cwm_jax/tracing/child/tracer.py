@@ -80,7 +80,7 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
                 forget()
                 depth -= 1
                 emit(RETURN, frame, to_json(render(arg, frame.f_code.co_name, "the return value of")))
-                if frame is entered and (verdict := how_left(frame)):
+                if frame is entered and (verdict := how_left(frame, exception_at == frames - 1)):
                     run.leave(verdict, error)
                     return None
             elif event == "exception":
@@ -91,19 +91,22 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
             give_up(fault)
         return on_event
 
-    def how_left(frame: types.FrameType) -> str:
-        """`returned`, `raised`, or empty for a generator or coroutine that only pauses."""
-        opcode = frame.f_code.co_code[frame.f_lasti]
-        if opcode in RETURN_CODES:
-            return "returned"
-        raised_here = exception_at == frames - 1  # as where generator.throw() finds no handler
-        return "raised" if raised_here or opcode not in PAUSE_CODES else ""
-
     def give_up(fault: BaseException) -> None:
         known = {MemoryError: "memory_limit", RecursionError: "depth_limit"}
         finish(known.get(type(fault), "interrupted"), type(fault).__name__)
 
     return on_call
+
+
+def how_left(frame: types.FrameType, raised_here: bool) -> str:
+    """`returned`, `raised`, or empty for a generator or coroutine that only pauses; asked at its return event.
+
+    `raised_here` says that its event before was an exception, as where generator.throw() finds no handler.
+    """
+    opcode = frame.f_code.co_code[frame.f_lasti]
+    if opcode in RETURN_CODES:
+        return "returned"
+    return "raised" if raised_here or opcode not in PAUSE_CODES else ""
 
 
 class Snapshots:

@@ -5,7 +5,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from cwm_jax.tracing.trace import START_MARKER_PATTERN
+from cwm_jax.tracing.sources.normal import normalise, parse_unmarked
 from cwm_jax.tracing.wrap import wrap
 
 
@@ -40,29 +40,12 @@ def double_quoted(text: str) -> str:
 
 
 def fingerprint(code: str) -> str:
-    """Hash of the normalised AST: names and layout do not count, constants and structure do.
+    """Hash of the normal form: names, layout and docstrings do not count, constants and structure do.
 
-    Two programs with one fingerprint are the same program; splits keep them on one side. The
-    function that carries the start marker only names an input, so it does not count.
+    Two programs with one fingerprint are the same program; splits keep them on one side. A marked
+    function that does nothing but make one call only names an input, so it does not count.
+
+    Raises:
+      SyntaxError, ValueError, RecursionError: what `ast.parse` raises for text that is no program.
     """
-    lines = code.split("\n")
-    tree = ast.parse(code)
-    tree.body = [node for node in tree.body if not START_MARKER_PATTERN.search(lines[node.lineno - 1])]
-    names: dict[str, str] = {}
-
-    def canonical(name: str) -> str:
-        return names.setdefault(name, f"v{len(names)}")
-
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    bound = defined | {
-        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in bound:
-            node.id = canonical(node.id)
-        elif isinstance(node, ast.arg):
-            node.arg = canonical(node.arg)
-        elif isinstance(node, ast.FunctionDef):
-            node.name = canonical(node.name)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return hashlib.sha256(ast.dump(normalise(parse_unmarked(code))).encode()).hexdigest()[:16]

@@ -67,11 +67,11 @@ static int emit_value(Tracer *self, PyFrameObject *frame, int event, PyObject *v
 }
 
 static int give_up(Tracer *self) {
+    if (PyErr_ExceptionMatches(PyExc_RecursionError)) /* the reference has no calls left to say more either */
+        return -1;
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    const char *verdict = type == PyExc_MemoryError ? "memory_limit"
-                        : type == PyExc_RecursionError ? "depth_limit" : "interrupted";
+    const char *verdict = type == PyExc_MemoryError ? "memory_limit" : "interrupted";
     int failed = finish(self, verdict, _PyType_Name((PyTypeObject *)type));
     Py_XDECREF(type);
     Py_XDECREF(value);

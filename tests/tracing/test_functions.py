@@ -1,0 +1,182 @@
+"""Functions of code on disk: slices that stand by themselves, inputs that reach something, traces that hold twice."""
+
+import ast
+import textwrap
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.explore import Explorer
+from cwm_jax.tracing.sources.functions import Functions
+from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated
+from cwm_jax.tracing.sources.slices import Module, Unfit
+
+LIBRARY = Path(textwrap.__file__).parent
+FILES = ["textwrap.py", "bisect.py", "statistics.py", "fractions.py", "shlex.py", "difflib.py", "heapq.py", "string.py"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_slice_is_lines_of_its_module_and_needs_nothing_more(name):
+    text = (LIBRARY / name).read_text()
+    module, found = Module(text), 0
+    for node in module.tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            try:
+                code = module.slice(node.name)
+            except Unfit:
+                continue
+            found += 1
+            assert set(code.splitlines()) <= set(text.splitlines()) | {""}
+            assert Module(code).slice(node.name) == code
+            compile(code, name, "exec")
+    assert found
+
+
+def slice_of(code: str, name: str) -> str:
+    return Module(textwrap.dedent(code)).slice(name)
+
+
+def test_a_slice_leaves_out_what_is_not_reached():
+    code = """
+        import os, re
+        LIMIT = 3
+        OTHER = 4
+        def helper(x): return x + LIMIT
+        def stranger(x): return os.getcwd()
+        @staticmethod
+        def f(x):
+            OTHER = 2  # a local of that name
+            return [helper(y) for y in x]
+    """
+    kept = slice_of(code, "f")
+    assert "stranger" not in kept and "import" not in kept and "OTHER = 4" not in kept
+    assert "LIMIT = 3" in kept and "def helper" in kept and "@staticmethod" in kept
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("from . import other\ndef f(): return other.x", "another module"),
+        ("import numpy as np\ndef f(): return np.pi", "not of the standard library"),
+        ("from os import *\ndef f(): return getcwd()", "does not bind"),
+        ("def f(): return nowhere", "does not bind"),
+    ],
+)
+def test_what_cannot_stand_alone_has_a_reason(code, reason):
+    with pytest.raises(Unfit, match=reason):
+        Module(code).slice("f")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_inputs_are_literals_and_the_same_for_one_number(kind):
+    number = len(kind)
+    strategies = {"one": KINDS[kind], "other": KINDS["any"]}
+    found = drawn(strategies, 20, number)
+    assert found == drawn(strategies, 20, number) and 1 <= len(found) <= 20
+    for arguments in found:
+        for text in arguments.values():
+            if text != "set()":
+                near = mutated(text, Random(number))
+                assert near == "set()" or type(ast.literal_eval(near)) is type(ast.literal_eval(text))
+
+
+CODE = {
+    "plain.py": '''
+        import random, time
+        LETTERS = "aeiou"
+
+        def vowels(word: str, most: int = 10) -> int:
+            """Counts vowels.
+
+            >>> vowels("strawberry")
+            2
+            """
+            count = 0
+            for letter in word:
+                if letter in LETTERS:
+                    count += 1
+                if count >= most:
+                    break
+            return count
+
+        def now(): return time.perf_counter_ns()
+        def draw(): return random.SystemRandom().random()
+        def forever(n: int):
+            while True:
+                n += 1
+        def squares(n: int):
+            for i in range(n):
+                yield i * i
+        async def soon(text: str): return text.upper()
+
+        class Stack:
+            def __init__(self, items: list): self.items = list(items)
+            def push(self, item: int):
+                self.items.append(item)
+                return len(self.items)
+            @property
+            def size(self): return len(self.items)
+            @staticmethod
+            def of(n: int): return [0] * n
+        ''',
+    "bad_syntax.py": "def f(:\n",
+    "dangerous.py": """
+        import os, shutil, socket, sys
+        def wipe(path: str): return shutil.rmtree("HERE", ignore_errors=True) or os.path.exists("HERE")
+        def call_home(n: int): return socket.create_connection(("1.1.1.1", 80), 1)
+        def bomb(n: int):
+            while True: os.fork()
+        def leave(n: int): os._exit(3)
+        def quiet(n: int): return n + 1
+        """,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    for name, text in CODE.items():
+        (folder / name).write_text(textwrap.dedent(text).replace("HERE", str(folder)))
+    (folder / "latin.py").write_bytes(b"# \xe9\nx = 1\n")
+    return folder
+
+
+def explored(folder: Path, name: str):
+    source, dropped = Functions(str(folder)), Counter()
+    found = Explorer().explore(source.work(folder / name, dropped), Isolation.BUBBLEWRAP, dropped)
+    return [(subject.origin.partition(":")[2], trace) for subject, trace in found], dropped
+
+
+def test_traces_of_plain_code(folder):
+    found, dropped = explored(folder, "plain.py")
+    names = Counter(name for name, _ in found)
+    assert names.keys() == {"vowels", "squares", "soon", "Stack.push", "Stack.size", "Stack.of"}
+    assert 'vowels("strawberry")' in found[0][1].context.replace("'", '"')  # the doctest's call comes first
+    assert names["vowels"] > 1
+    assert sum(count for reason, count in dropped.items() if reason.startswith("not the same twice")) >= 2  # now, draw
+    assert dropped["frame_limit"] >= 1  # forever
+    seen = set()
+    for name, trace in found:
+        edges = {(name, a.event, a.line, b.event, b.line) for a, b in pairwise(trace.frames)}
+        assert edges - seen, "a trace that reaches nothing new was kept"
+        seen |= edges
+
+
+def test_dangerous_code_is_contained_and_the_rest_goes_on(folder):
+    found, dropped = explored(folder, "dangerous.py")
+    assert (folder / "plain.py").exists()
+    names = {name for name, _ in found}
+    assert "quiet" in names and "bomb" not in names and "leave" not in names
+    assert not any(name == "call_home" and trace.verdict == "returned" for name, trace in found)
+    assert sum(dropped.values()) > 0
+
+
+@pytest.mark.parametrize(("name", "reason"), [("bad_syntax.py", "syntax error"), ("latin.py", "not UTF-8")])
+def test_files_that_cannot_be_read_are_counted(folder, name, reason):
+    found, dropped = explored(folder, name)
+    assert not found and any(reason in key for key in dropped)
