@@ -1,5 +1,6 @@
 """The recorder's hot path in C gives the bytes of the one in Python, which is its reference."""
 
+import importlib.util
 import json
 import random
 import shutil
@@ -91,6 +92,14 @@ def children(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def reader(children):
+    """`read_frames` of the library as it is built from the source."""
+    (path,) = children["native"].glob("*.so")
+    spec = importlib.util.spec_from_file_location("native", path)
+    return importlib.util.module_from_spec(spec).read_frames
+
+
+@pytest.fixture(scope="session")
 def both(children):
     """Records on either path; for each program the text, and what rides along."""
 
@@ -121,9 +130,10 @@ def test_odd_programs(both, name):
 
 @pytest.mark.parametrize("call", ["(1)", "(1, 'line', None)", "(sys._getframe(), 'exception', ())", "(*[sys] * 9)"])
 def test_a_program_that_calls_the_tracer_itself_breaks_nothing(both, call):
-    body = f"import sys\nclass A:\n    def __repr__(self): return str(sys.gettrace(){call})\nx = A()\ny = [x]\n"
-    native, _ = both([main(f"{body}try:\n    sys.gettrace(){call}\nexcept TypeError:\n    z = 1\nreturn z")])
-    assert native[0][1] in ("returned", "interrupted") and "'x': '<A object>'" in native[0][0].replace('"', "'")
+    shown = f"import sys\nclass A:\n    def __repr__(self): return str(sys.gettrace(){call})\nx = A()\ny = [x]\n"
+    native, _ = both([main(f"{shown}try:\n    sys.gettrace(){call}\nexcept TypeError:\n    z = 1\nreturn z")])
+    assert native[0][1] in ("returned", "interrupted")
+    assert '"y": "' in native[0][0]
 
 
 def test_hostile_programs(both):
@@ -188,3 +198,29 @@ def test_without_a_compiler_the_build_says_what_to_do():
     done = subprocess.run(command, env={"PATH": "/nowhere"}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "several times slower" in done.stdout and "apt-get install gcc" in done.stdout
+
+
+WORDS = ['[0,12,{"a": "..", "b": "1"}]', '[3,1,"x"]', '"', "\\", "\\u0041", "\\ud83d", "\\n", "{", "}", "[", "]", ",",
+         ": ", '"a": ".."', "0", "1", "2", "é", "\t", "\x7f", '["end","returned",""]', "-", ".", " "]  # fmt: skip
+RECORDS = [
+    '[1,3,{"a": "..", "b": "[1, \\"\\\\n\\"]"}]', '[0,1,{}]',
+    '[2,4,"\'\\u0007\'"]', '[3,123456789,"E()"]', '[1,2,{"a": ""}]',
+]  # fmt: skip
+CUTS = st.tuples(st.integers(0, 40), st.integers(0, 3), st.lists(st.sampled_from(WORDS), max_size=3).map("".join))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(RECORDS), st.lists(CUTS, max_size=2)), max_size=4))
+def test_whatever_stands_in_the_journal_is_read_alike(reader, damaged):
+    records = ['["start","3.11.7",""]']
+    for record, cuts in damaged:
+        for at, length, word in cuts:
+            record = record[:at] + word + record[at + length :]
+        records.append(record)
+    with pytest.MonkeyPatch.context() as patch:
+        found = []
+        for read in (reader, lambda records, *_: records):
+            patch.setattr(recorder, "read_frames", read)
+            trace = recorder._trace("a\nb\nc\n", records, ("timeout", ""), Limits())
+            found.append([trace, trace.verdict, trace.reason, [frame.line for frame in trace.frames]])
+    assert found[0] == found[1]

@@ -24,8 +24,13 @@ static PyObject *to_json;
 #include "values.h"
 #include "snapshots.h"
 #include "tracer.h"
+#include "frames.h"
 
-static PyMethodDef functions[] = {{"make_tracer", make_tracer, METH_VARARGS, NULL}, {NULL}};
+static PyMethodDef functions[] = {
+    {"make_tracer", make_tracer, METH_VARARGS, NULL},
+    {"read_frames", read_frames, METH_VARARGS, NULL},
+    {NULL},
+};
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "native", .m_size = -1, .m_methods = functions};
 
 PyMODINIT_FUNC PyInit_native(void) {

@@ -160,10 +160,12 @@ static int on_event(Tracer *self, PyFrameObject *frame, PyObject *event, PyObjec
 /* What `sys.settrace` calls: function(frame, event, arg). */
 static PyObject *tracer_call(PyObject *callable, PyObject *const *args, size_t flags, PyObject *Py_UNUSED(names)) {
     Tracer *self = (Tracer *)callable;
-    if (PyVectorcall_NARGS(flags) != 3 || !PyFrame_Check(args[0]) || !PyUnicode_Check(args[1]) || self->busy) {
+    if (PyVectorcall_NARGS(flags) != 3 || !PyFrame_Check(args[0]) || !PyUnicode_Check(args[1])) {
         PyErr_SetString(PyExc_TypeError, "a tracer is for the interpreter to call");
         return NULL;
     }
+    if (self->busy) /* called by a program's own hand, not by the interpreter */
+        Py_RETURN_NONE;
     self->busy = true;
     PyFrameObject *frame = (PyFrameObject *)args[0];
     bool called = PyUnicode_CompareWithASCIIString(args[1], "call") == 0;
