@@ -5,9 +5,7 @@ typedef struct {
     Py_ssize_t size, room;
 } Text;
 
-static int reserve(Text *text, Py_ssize_t more) {
-    if (text->room - text->size >= more)
-        return 0;
+static __attribute__((noinline)) int grow(Text *text, Py_ssize_t more) {
     Py_ssize_t room = 2 * text->room + more + 64;
     char *data = PyMem_Realloc(text->data, room);
     if (!data) {
@@ -19,7 +17,12 @@ static int reserve(Text *text, Py_ssize_t more) {
     return 0;
 }
 
-static int put(Text *text, const char *data, Py_ssize_t size) {
+static inline int reserve(Text *text, Py_ssize_t more) {
+    return text->room - text->size >= more ? 0 : grow(text, more);
+}
+
+/* Inlined, so that the size of a literal is known where it is copied. */
+static inline __attribute__((always_inline)) int put(Text *text, const char *data, Py_ssize_t size) {
     if (reserve(text, size) < 0)
         return -1;
     memcpy(text->data + text->size, data, size);
@@ -30,14 +33,18 @@ static int put(Text *text, const char *data, Py_ssize_t size) {
 #define PUT(text, literal) put(text, literal, sizeof(literal) - 1)
 
 static int put_number(Text *text, long long number) {
-    char digits[24], *at = digits + sizeof digits;
-    unsigned long long rest = number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number;
-    do
-        *--at = '0' + rest % 10;
-    while (rest /= 10);
+    unsigned long long rest = number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number, power = 1;
+    int digits = 1;
+    if (reserve(text, 24) < 0)
+        return -1;
     if (number < 0)
-        *--at = '-';
-    return put(text, at, digits + sizeof digits - at);
+        text->data[text->size++] = '-';
+    for (; rest / 10 >= power; digits++)
+        power *= 10;
+    text->size += digits;
+    for (char *at = text->data + text->size; digits--; rest /= 10)
+        *--at = '0' + rest % 10;
+    return 0;
 }
 
 /* What stands between the quotes of `to_json(string)`. */
