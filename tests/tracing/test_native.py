@@ -73,6 +73,29 @@ ODD = {
         "import sys\nf = sys._getframe()\nseen = []\ndef other(*a): seen.append(a[1])\nf.f_trace = other\nx = 1\n"
         "f.f_trace_lines = False\nx = 2\nreturn len(seen)"
     ),
+    "a recursion limit of its own": main(
+        "import sys\nfor k in range(20, 60):\n    for value in VALUES:\n        try:\n"
+        "            sys.setrecursionlimit(k)\n            f(0, value)\n        except RecursionError:\n            pass\nreturn 1",
+        "class A:\n    def __repr__(self): return 'A'\nVALUES = [0], 'é', {1: {2: {3: [4]}}}, [A()], A()\n"
+        "def f(n, v):\n    v = type(v)(v) if n % 2 else v\n    return f(n + 1, v)\n"
+    ),
+    "a recursion of the library's": main(
+        "import copy, json\nx = '[' * 3000 + ']' * 3000\ntry:\n    copy.deepcopy(json.loads(x))\n"
+        "except RecursionError as e:\n    y = e\nreturn 1"
+    ),
+    "a repr that swaps the locals that are shown": main(
+        "import sys\nclass A:\n    def __repr__(self):\n        if ns.pop('k', 0): ns['l'] = 1\n        return 'A'\n"
+        "class B:\n    global ns\n    ns = sys._getframe().f_locals\n    k = 1\n    a = A()\n    b = 2\nreturn 1"
+    ),
+    "threads and garbage collections amid a repr": main(
+        "import gc, threading\nclass A:\n    def __del__(self): gc.collect()\n    def __repr__(self):\n"
+        "        t = threading.Thread(target=gc.collect)\n        t.start()\n        t.join()\n        return 'A'\n"
+        "x = A()\nx.x = x\ny = [x]\nz = {1: x}\ndel x, y\nz = A()\nreturn [z]"
+    ),
+    "half surrogate pairs": main(
+        "a = chr(0xd800)\nb = [a, chr(0xdfff) + 'é']\nclass A:\n    def __repr__(self): return a\n"
+        "c = {a: A()}\nd = A()\nraise ValueError(a)"
+    ),
     "a fork": main("import os\nif not os.fork():\n    x = 1\n    os._exit(0)\nos.wait()\nreturn 1"),
 }  # fmt: skip
 
@@ -153,6 +176,13 @@ def test_caps_strike_at_the_same_frame(both):
         assert native[0][1].endswith("_limit")
 
 
+def test_caps_may_be_beyond_any_number_of_c(both):
+    caps = dict.fromkeys(("max_frames", "max_value_chars", "max_depth"), 10**30)
+    native, python = both([main("x = [1]\ndef f(n): return n\nreturn f(x)")], Limits(**caps))
+    assert native == python
+    assert native[0][1] == "returned"
+
+
 def test_programs_of_the_generators(both):
     rng = random.Random(7)
     programs = [source.generate(rng, 3) for source in (composed, strawberry) for _ in range(60)]
@@ -198,6 +228,15 @@ def test_without_a_compiler_the_build_says_what_to_do():
     done = subprocess.run(command, env={"PATH": "/nowhere"}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "several times slower" in done.stdout and "apt-get install gcc" in done.stdout
+
+
+def test_an_overwritten_recording_keeps_no_frames(reader):
+    records = ['["start","3.11.7",""]', '[0,1,{}]', '[1,2,{"a": "1"}]', "[1,", '["end","returned",""]']
+    with pytest.MonkeyPatch.context() as patch:
+        for read in (reader, lambda records, *_: records):
+            patch.setattr(recorder, "read_frames", read)
+            trace = recorder._trace("a\nb\nc\n", records, ("timeout", ""), Limits())
+            assert (trace.verdict, trace.frames, trace.stdout) == ("corrupted", (), "")
 
 
 WORDS = ['[0,12,{"a": "..", "b": "1"}]', '[3,1,"x"]', '"', "\\", "\\u0041", "\\ud83d", "\\n", "{", "}", "[", "]", ",",

@@ -32,12 +32,19 @@ static int journal_map(Journal *self, int file) {
     return 0;
 }
 
-static int journal_init(Journal *self, PyObject *args, PyObject *kwargs) {
+static PyObject *journal_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"file", "capacity", NULL};
     int file;
-    if (self->map || !PyArg_ParseTupleAndKeywords(args, kwargs, "in", names, &file, &self->capacity))
-        return -1;
-    return journal_map(self, file);
+    Py_ssize_t capacity;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "in", names, &file, &capacity))
+        return NULL;
+    Journal *self = (Journal *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->capacity = capacity;
+    if (journal_map(self, file) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
 }
 
 static PyObject *journal_rewind(Journal *self, PyObject *Py_UNUSED(none)) {
@@ -84,7 +91,6 @@ static PyTypeObject JournalType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "native.Journal",
     .tp_basicsize = sizeof(Journal),
-    .tp_new = PyType_GenericNew,
-    .tp_init = (initproc)journal_init,
+    .tp_new = journal_new,
     .tp_methods = journal_methods,
 };

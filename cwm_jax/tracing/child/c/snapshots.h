@@ -31,7 +31,8 @@ static void forget(Snapshots *self) {
 
 static int show(Renderer *self, Text *text, PyObject *value, PyObject *name, const char *what) {
     Py_ssize_t start = text->size;
-    int done = put_value(text, value, start + self->max_chars, 0);
+    bool scarce = PyThreadState_Get()->recursion_remaining < 4 * MAX_NESTING; /* see DEEPER */
+    int done = scarce ? 0 : put_value(text, value, start + self->max_chars, 0);
     if (done)
         return done < 0 ? -1 : 0;
     text->size = start;
@@ -113,10 +114,11 @@ static void drop_deleted(Snapshots *self) {
 
 static int take_all(Snapshots *self, Text *record, PyObject *values) {
     PyObject *name, *value;
-    Py_ssize_t at = 0, place = 0, size = PyDict_GET_SIZE(values);
+    Py_ssize_t at = 0, place = 0, size = PyDict_GET_SIZE(values), left = size;
     for (Py_ssize_t i = 0; i < self->seen_count; i++)
         self->seen[i].here = false;
     while (PyDict_Next(values, &at, &name, &value)) {
+        left--;
         if (!PyUnicode_CheckExact(name))
             continue; /* no variable but a key put into locals() by force */
         Py_INCREF(name);
@@ -125,8 +127,8 @@ static int take_all(Snapshots *self, Text *record, PyObject *values) {
         Py_DECREF(name);
         Py_DECREF(value);
         DO(failed);
-        if (PyDict_GET_SIZE(values) != size) {
-            PyErr_SetString(PyExc_RuntimeError, "dictionary changed size during iteration");
+        if (PyDict_GET_SIZE(values) != size || left < 0) {
+            PyErr_SetString(PyExc_RuntimeError, "dictionary changed during iteration");
             return -1;
         }
     }
@@ -146,7 +148,7 @@ static int take(Snapshots *self, Text *record, PyFrameObject *frame) {
         return -1;
     int failed = PUT(record, "{");
     if (!failed && PyDict_Check(values)) /* else a class body whose metaclass prepared something of its own */
-        failed = take_all(self, record, values);
+        failed = DEEPER(take_all(self, record, values));
     Py_DECREF(values);
     DO(failed);
     return PUT(record, "}");

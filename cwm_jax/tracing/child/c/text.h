@@ -70,3 +70,12 @@ static int put_name(Text *text, PyObject *name) {
 
 #define STEP(done) do { int step = (done); if (step <= 0) return step; } while (0)
 #define DO(failed) do { if ((failed) < 0) return -1; } while (0)
+
+/* Evaluates `done` one call deeper. Calls are counted as the reference makes them, so that a program meets its recursion
+   limit at the same place. */
+#define DEEPER(done) (Py_EnterRecursiveCall("") ? -1 : back_from(done))
+
+static inline int back_from(int done) {
+    Py_LeaveRecursiveCall();
+    return done;
+}

@@ -30,17 +30,25 @@ static int begin(Tracer *self, PyFrameObject *frame, int event, int *line) {
     return PUT(&self->record, ",");
 }
 
-static int emit(Tracer *self, int line, Py_ssize_t payload) {
+static int count(Tracer *self, int line, Py_ssize_t payload) {
     self->frames++;
     self->room -= payload + (line >= 1 && line <= self->line_count ? self->cost[line - 1] : FRAME_CHARS);
     if (self->frames > self->max_frames)
         DO(finish(self, "frame_limit", ""));
     if (self->room < 0)
         DO(finish(self, "trace_limit", ""));
+    return 0;
+}
+
+static int add(Tracer *self) {
     DO(PUT(&self->record, "]"));
     DO(journal_write(self->journal, self->record.data, self->record.size));
     self->journal->at += self->record.size + 1;
     return 0;
+}
+
+static int emit(Tracer *self, int line, Py_ssize_t payload) {
+    return DEEPER(count(self, line, payload) < 0 ? -1 : DEEPER(add(self)));
 }
 
 static int emit_locals(Tracer *self, PyFrameObject *frame, int event) {
@@ -72,7 +80,10 @@ static int give_up(Tracer *self) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     const char *verdict = type == PyExc_MemoryError ? "memory_limit" : "interrupted";
-    int failed = finish(self, verdict, _PyType_Name((PyTypeObject *)type));
+    PyObject *name = PyType_GetName((PyTypeObject *)type);
+    const char *detail = name ? PyUnicode_AsUTF8(name) : NULL;
+    int failed = detail ? finish(self, verdict, detail) : -1;
+    Py_XDECREF(name);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
@@ -167,11 +178,14 @@ static PyObject *tracer_call(PyObject *callable, PyObject *const *args, size_t f
     if (self->busy) /* called by a program's own hand, not by the interpreter */
         Py_RETURN_NONE;
     self->busy = true;
+    Py_INCREF(self); /* whoever calls may let go of it while a `__repr__` runs */
     PyFrameObject *frame = (PyFrameObject *)args[0];
     bool called = PyUnicode_CompareWithASCIIString(args[1], "call") == 0;
-    int done = called ? on_call(self, frame) : on_event(self, frame, args[1], args[2]);
+    int done = DEEPER(called ? on_call(self, frame) : on_event(self, frame, args[1], args[2]));
+    PyObject *next = done < 0 ? NULL : Py_NewRef(done ? callable : Py_None);
     self->busy = false;
-    return done < 0 ? NULL : Py_NewRef(done ? callable : Py_None);
+    Py_DECREF(self);
+    return next;
 }
 
 static int tracer_traverse(Tracer *self, visitproc visit, void *arg) {
@@ -219,11 +233,12 @@ static PyTypeObject TracerType = {
     .tp_dealloc = (destructor)tracer_dealloc,
 };
 
+/* A cap by its name, cut to what leaves room for sums. */
 static Py_ssize_t cap(PyObject *caps, const char *name) {
     PyObject *value = PyMapping_GetItemString(caps, name);
-    Py_ssize_t cap = value ? PyLong_AsSsize_t(value) : -1;
+    Py_ssize_t cap = value ? PyNumber_AsSsize_t(value, NULL) : -1;
     Py_XDECREF(value);
-    return cap;
+    return Py_MIN(cap, PY_SSIZE_T_MAX / 2);
 }
 
 static int read_lines(Tracer *self, PyObject *lines) {
