@@ -30,7 +30,7 @@ def build(folder: Path = _CHILD) -> Path:
         raise NativeMissing(f"it is made for CPython {_TESTED[0]}.{_TESTED[1]}, this is {sys.version.split()[0]}")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise NativeMissing("there is no C compiler: apt-get install gcc")
+        raise NativeMissing("there is no C compiler: apt-get install gcc, then python -m cwm_jax.tracing.native")
     path = folder / f"native{sysconfig.get_config_var('EXT_SUFFIX')}"
     part = path.with_suffix(f".{os.getpid()}")
     command = [compiler, "-O2", "-Wall", "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}"]

@@ -75,7 +75,8 @@ ODD = {
     ),
     "a recursion limit of its own": main(
         "import sys\nfor k in range(20, 60):\n    for value in VALUES:\n        try:\n"
-        "            sys.setrecursionlimit(k)\n            f(0, value)\n        except RecursionError:\n            pass\nreturn 1",
+        "            sys.setrecursionlimit(k)\n            f(0, value)\n"
+        "        except RecursionError:\n            pass\nreturn 1",
         "class A:\n    def __repr__(self): return 'A'\nVALUES = [0], 'é', {1: {2: {3: [4]}}}, [A()], A()\n"
         "def f(n, v):\n    v = type(v)(v) if n % 2 else v\n    return f(n + 1, v)\n"
     ),
