@@ -65,7 +65,7 @@ class Trace:
 
 
 def frame_as_json(frame: Frame) -> dict[str, object]:
-    """`event`, `line` and `source`, and `locals` (call, line), with `hidden` if recorded, or `value` (return, exception)."""
+    """`event`, `line` and `source`, and `locals` and what there is of `hidden` (call, line) or `value` (the others)."""
     content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
     if frame.hidden is not None:
         content["hidden"] = dict(frame.hidden)

@@ -6,8 +6,7 @@ from _collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from stack import identity
-from values import ATOMS
+from values import ATOMS, identity
 
 MOST_PATHS = 8  # of one object, and objects of one frame, that are written; our choice
 FIXED = (  # values of these types, and of types derived from them, never change, or only as a program is made
@@ -71,7 +70,7 @@ def _inside(path: str, value: object, kind: type, show: Callable[[object], str])
     if kind in PLAIN or issubclass(kind, FIXED):
         return
     try:
-        attributes = _attributes(value, None)
+        attributes = _attributes(ctypes.py_object(value), None)  # in a box, or ctypes asks for its __class__
     except AttributeError:
         return
     for name, item in dict.items(attributes):

@@ -11,13 +11,13 @@ import tracer
 from aliases import aliases
 from loops import Loops, Stack
 from remaining import COPIED, RANGES, REVERSED_LIST, SEQUENCES, remaining
-from stack import code_and_stack, identity, object_at
-from values import TEXTS, Renderer, nameless, to_json
+from stack import code_and_stack, object_at
+from values import TEXTS, Renderer, identity, nameless, to_json
 
 ALIASES = "is"  # no variable can have this name, nor that of a loop
 MOST_CHARS = 100  # of one value; our choice
 MOST_ITEMS = 8  # of a list or tuple that is not shown in full
-NESTING = 2  # of lists and tuples with objects of the program in them, shown item by item
+NESTING = 3  # of lists and tuples with objects of the program in them, shown item by item
 ITERATORS = {*SEQUENCES, *RANGES, *COPIED, REVERSED_LIST, reversed, zip, enumerate, map, filter}
 
 

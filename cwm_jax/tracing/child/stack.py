@@ -7,13 +7,14 @@ import ctypes
 import sys
 import types
 
+from values import identity
+
 # Offsets in PyFrameObject and in the _PyInterpreterFrame that belongs to it; its locals are followed by the stack.
 F_FRAME, STACK_TOP, LOCALS_PLUS = 24, 64, 72
 CODE = {(3, 11): 32, (3, 12): 0}.get(sys.version_info[:2])
 WORD = 8
 ADDRESSES = (1 << 64) - 1
 
-identity = object.__hash__  # tells living objects apart
 _objects, _words, _ints = (ctypes.py_object * 1)(), (ctypes.c_size_t * 1)(), (ctypes.c_int * 1)()
 
 

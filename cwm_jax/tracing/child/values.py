@@ -13,6 +13,7 @@ QUIET = ATOMS | {  # types whose repr is short and runs no code of the program's
     type(iter({}.values())), type(iter({}.items())), enumerate, zip, map, filter, reversed, type(reversed([])),
     types.FunctionType, types.BuiltinFunctionType, types.GeneratorType, types.CoroutineType,
 }  # fmt: skip
+identity = object.__hash__  # tells living objects apart, as id() does, but raises no audit event
 SIGNALS = valid_signals() - {SIGXCPU}
 
 
@@ -83,8 +84,8 @@ class Renderer:
         if kind in TEXTS:
             self._room -= len(value)
         elif kind in CONTAINERS:
-            if id(value) not in around:  # a list inside itself prints as [...]
-                around = (*around, id(value))
+            if identity(value) not in around:  # a list inside itself prints as [...]
+                around = (*around, identity(value))
                 self._measure_items(value, around)
                 if kind is dict:
                     self._measure_items(value.values(), around)
