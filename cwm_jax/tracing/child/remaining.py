@@ -75,6 +75,8 @@ def _of_reversed(iterator: object, most: int) -> Ahead | None:
     if kind not in SEQUENCES.values():
         return None
     left = state[0] + 1 if state else 0
+    if left > kind.__len__(sequence):  # it has become shorter: the next step ends the loop
+        left = 0
     return list(kind.__getitem__(sequence, slice(max(0, left - most), left)))[::-1], max(0, left - most)
 
 
