@@ -30,6 +30,15 @@ from cwm_jax.tracing.language import plain_text, source_lines
 from cwm_jax.tracing.trace import EVENTS, Event, Frame, Trace
 from cwm_jax.tracing.verdicts import COMPLETE, death, explain
 
+try:  # reads most frames, where cwm_jax/tracing/native.py has built it
+    from cwm_jax.tracing.child.native import read_frames
+except ImportError:
+
+    def read_frames(records: list[str], *_: object) -> list[str]:
+        """The records that `_trace` has to read by itself."""
+        return records
+
+
 _CHILD = Path(__file__).parent / "child"
 _CHUNK = 1 << 14
 _START_SECONDS = 30
@@ -261,9 +270,11 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     python = rendering = stdout = ""
     verdict, detail = ending
     try:
-        different = list(dict.fromkeys(records))
-        for record, (kind, second, third, *hidden) in zip(different, json.loads(f"[{','.join(different)}]")):
-            if kind == "start":
+        rest = read_frames(list(dict.fromkeys(records)), lines, EVENTS, Frame, known)
+        for record, (kind, second, third, *hidden) in zip(rest, json.loads(f"[{','.join(rest)}]")):
+            if kind.__class__ is int:
+                known[record] = _frame(EVENTS[kind], second, third, lines, *hidden)
+            elif kind == "start":
                 python = second
             elif kind == "render":
                 rendering = second
@@ -272,13 +283,13 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
             elif kind == "end":
                 verdict, detail, rendering = second, third, ""
             else:
-                known[record] = _frame(EVENTS[kind], second, third, lines, *hidden)
+                raise ValueError(f"no record is of the kind {kind!r}")
         "".join((python, rendering, stdout, verdict, detail))  # refuses what is no text
-        text = explain(verdict, detail, limits, rendering, (f.value for f in known.values() if f.event == "exception"))
+        frames = tuple(filter(None, map(known.get, records)))
+        text = explain(verdict, detail, limits, rendering, (f.value for f in frames if f.event == "exception"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        verdict, python, stdout = "corrupted", "", ""
+        verdict, python, stdout, frames = "corrupted", "", "", ()  # nothing in it can be relied on
         text = explain(verdict, "", limits)
-    frames = tuple(known[record] for record in records if record in known)
     return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 

@@ -39,6 +39,15 @@ class Frame:
     line: int | None = field(default=None, compare=False)
     hidden: tuple[tuple[str, str], ...] | None = field(default=None, compare=False)
 
+    def __init__(self, event, source, locals=None, value=None, line=None, hidden=None):
+        fields = self.__dict__  # half the time of the `__init__` that a frozen dataclass gets; there are millions
+        fields["event"] = event
+        fields["source"] = source
+        fields["locals"] = locals
+        fields["value"] = value
+        fields["line"] = line
+        fields["hidden"] = hidden
+
 
 @dataclass(frozen=True)
 class Trace:

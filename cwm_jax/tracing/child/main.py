@@ -18,13 +18,18 @@ import sys
 import types
 from _thread import get_ident
 
-from journal import Journal
 from streams import Streams
-from tracer import FILE_NAME, make_tracer
+from tracer import FILE_NAME
 from values import Renderer, to_json
 
+try:  # the same in C, where cwm_jax/tracing/native.py has built it
+    from native import Journal, make_tracer
+except ImportError:
+    from journal import Journal
+    from tracer import make_tracer
+
 MARKER = "# << START_OF_TRACE"
-OURS = {"journal", "streams", "tracer", "values", "hidden", "aliases", "loops", "remaining", "stack"}
+OURS = {"native", "journal", "streams", "tracer", "values", "hidden", "aliases", "loops", "remaining", "stack"}
 CO_OPTIMIZED, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x1, 0x20, 0x80, 0x200
 
 
