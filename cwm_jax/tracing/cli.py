@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 
 from cwm_jax.report.traces import trace_page
 from cwm_jax.sandbox import SandboxError, SandboxMissing
+from cwm_jax.tracing.hidden import Hidden, render_hidden
 from cwm_jax.tracing.language import render
 from cwm_jax.tracing.narration import narrate
 from cwm_jax.tracing.recorder import Isolation, Limits, record
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> int:
     try:
         context = context_of(arguments.target, arguments.args)
         limits = Limits(**dict(map(_limit, arguments.limit)))
-        trace = record(context, limits, Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
+        isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
+        trace = record(context, limits, isolation, hidden=arguments.hidden and Hidden())
     except (ValueError, SandboxMissing, SandboxError) as error:
         print(f"trace: {error}", file=sys.stderr)
         return 2
@@ -49,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("target", metavar="FILE[:FUNC]", help="a file with a start marker, or a function in a file")
     parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
     parser.add_argument("--format", choices=sorted(_FORMATS), default="text", help="default: text")
+    parser.add_argument(
+        "--hidden",
+        action="store_true",
+        default=None,
+        help="with what locals do not show: shared objects, what loops still have to yield (text and json)",
+    )
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for programs that you trust")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; repeatable")
     return parser
@@ -83,7 +91,7 @@ def _page(title: str, trace: Trace) -> str:
 
 
 _FORMATS = {
-    "text": lambda title, trace: render(trace),
+    "text": lambda title, trace: render_hidden(trace),
     "json": lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n",
     "html": _page,
     "narration": lambda title, trace: narrate(trace),

@@ -16,15 +16,17 @@ import re
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from cwm_jax import sandbox
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.hidden import Hidden
 from cwm_jax.tracing.language import plain_text, source_lines
 from cwm_jax.tracing.trace import EVENTS, Event, Frame, Trace
 from cwm_jax.tracing.verdicts import COMPLETE, death, explain
@@ -80,7 +82,11 @@ class Job(NamedTuple):
 
 
 def record(
-    context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP, stdin: str = ""
+    context: str,
+    limits: Limits = Limits(),
+    isolation: Isolation = Isolation.BUBBLEWRAP,
+    stdin: str = "",
+    hidden: Hidden | None = None,
 ) -> Trace:
     """The trace of one program: what its marked function does, called without arguments.
 
@@ -89,6 +95,7 @@ def record(
       limits: caps on the run.
       isolation: how far to keep the program from the machine.
       stdin: what the program reads as its standard input, a file in memory.
+      hidden: bounds on the hidden state that each frame gets, too; None for none.
 
     Returns:
       A trace whose `verdict` is `returned` or `raised`, or else the cap or fault that cut it short.
@@ -99,7 +106,7 @@ def record(
       SandboxMissing: the tools for `isolation` are not installed.
       SandboxError: the child interpreter does not start.
     """
-    with closing(record_many([Job(context, stdin)], limits, isolation)) as traces:
+    with closing(record_many([Job(context, stdin)], limits, isolation, hidden=hidden)) as traces:
         return next(traces)
 
 
@@ -109,6 +116,7 @@ def record_many(
     isolation: Isolation = Isolation.BUBBLEWRAP,
     together: bool = False,
     imports: tuple[str, ...] = (),
+    hidden: Hidden | None = None,
 ) -> Iterator[Trace]:
     """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
 
@@ -122,24 +130,25 @@ def record_many(
     can import modules, besides those of the standard library.
     """
     jobs = (_checked(context, limits) for context in contexts)
+    start = partial(_Interpreter, limits, isolation, imports, hidden)
     if together or isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(jobs, limits, isolation, imports)
+        yield from _record_in_turn(jobs, limits, start)
         return
     for job in jobs:
-        with _Interpreter(limits, isolation, imports) as child:
+        with start() as child:
             child.send(job)
             run = child.receive() or _CORRUPTED
         yield _trace(job.context, *run, limits)
 
 
-def _record_in_turn(jobs: Iterable[Job], limits: Limits, isolation: Isolation, imports) -> Iterator[Trace]:
+def _record_in_turn(jobs: Iterable[Job], limits: Limits, start: Callable[[], "_Interpreter"]) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = stack.enter_context(_Interpreter(limits, isolation, imports))
+        child = stack.enter_context(start())
         before = None
         for job in chain(jobs, [None]):
             if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, isolation, imports))
+                child = stack.enter_context(start())
                 child.send(before)
                 run = child.receive() or _CORRUPTED
             if job is not None:
@@ -163,9 +172,10 @@ def _checked(context: str | Job, limits: Limits) -> Job:
 class _Interpreter:
     """A child interpreter that records one program after another. A context manager."""
 
-    def __init__(self, limits: Limits, isolation: Isolation, imports: tuple[str, ...]):
+    def __init__(self, limits: Limits, isolation: Isolation, imports: tuple[str, ...], hidden: Hidden | None):
         self._limits = limits
-        self._capacity = limits.max_trace_chars + _SLACK
+        bounds = asdict(hidden) if hidden else {}
+        self._capacity = limits.max_trace_chars * (2 if hidden else 1) + _SLACK
         with ExitStack() as stack:
             files = {"journal": os.memfd_create("journal")}
             stack.callback(os.close, files["journal"])
@@ -175,7 +185,7 @@ class _Interpreter:
             self._journal, self._request, self._done = files["journal"], request, done
             stack.callback(os.close, request)
             stack.callback(os.close, done)
-            settings = files | {"capacity": self._capacity} | _caps(limits)
+            settings = files | {"capacity": self._capacity} | _caps(limits) | bounds
             argv = [sys.executable, "-s", str(_CHILD / "main.py")]
             argv += [f"{name}={value}" for name, value in settings.items()]
             argv += [f"imports={os.pathsep.join(imports)}"]
@@ -264,9 +274,9 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     verdict, detail = ending
     try:
         rest = read_frames(list(dict.fromkeys(records)), lines, EVENTS, Frame, known)
-        for record, (kind, second, third) in zip(rest, json.loads(f"[{','.join(rest)}]")):
+        for record, (kind, second, third, *hidden) in zip(rest, json.loads(f"[{','.join(rest)}]")):
             if kind.__class__ is int:
-                known[record] = _frame(EVENTS[kind], second, third, lines)
+                known[record] = _frame(EVENTS[kind], second, third, lines, *hidden)
             elif kind == "start":
                 python = second
             elif kind == "render":
@@ -286,10 +296,13 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 
-def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:
+def _frame(
+    event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str], hidden: dict[str, str] | None = None
+) -> Frame:
     source = lines.get(line, "\n")  # code that the program compiled itself under our file name has other lines
     if event in ("call", "line"):
         "".join(content.values())  # refuses what is no text
-        return Frame(event, source, tuple(content.items()), None, line)
+        beside = hidden if hidden is None else tuple(hidden.items())
+        return Frame(event, source, tuple(content.items()), None, line, beside)
     "".join((content,))
     return Frame(event, source, None, content, line)
