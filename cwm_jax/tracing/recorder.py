@@ -164,7 +164,7 @@ class _Interpreter:
             self._journal, self._request, self._done = files["journal"], request, done
             stack.callback(os.close, request)
             stack.callback(os.close, done)
-            settings = files | {"capacity": self._capacity} | _caps(limits)
+            settings = files | {"capacity": self._capacity} | caps_of(limits)
             argv = [sys.executable, "-s", str(_CHILD / "main.py")]
             argv += [f"{name}={value}" for name, value in settings.items()]
             readable = [*sandbox.python_paths(), str(_CHILD)]
@@ -227,7 +227,8 @@ class _Interpreter:
         self._stack.close()
 
 
-def _caps(limits: Limits) -> dict[str, int]:
+def caps_of(limits: Limits) -> dict[str, int]:
+    """The limits that the child keeps itself."""
     names = ("cpu_seconds", "max_frames", "max_trace_chars", "max_value_chars", "max_depth")
     return {name: getattr(limits, name) for name in names}
 
@@ -262,7 +263,7 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
             elif kind == "end":
                 verdict, detail, rendering = second, third, ""
             else:
-                known[record] = _frame(EVENTS[kind], second, third, lines)
+                known[record] = to_frame(EVENTS[kind], second, third, lines)
         "".join((python, rendering, stdout, verdict, detail))  # refuses what is no text
         text = explain(verdict, detail, limits, rendering, (f.value for f in known.values() if f.event == "exception"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -272,7 +273,8 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 
-def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:
+def to_frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:
+    """The frame that a record of the child's holds; `lines` are those of the code that ran, by number."""
     source = lines.get(line, "\n")  # code that the program compiled itself under our file name has other lines
     if event in ("call", "line"):
         "".join(content.values())  # refuses what is no text
