@@ -37,7 +37,7 @@ class _Task:
 
     Attributes:
       name: for people.
-      socket: where it speaks; None until it has introduced itself.
+      connection: where it speaks; None until it has introduced itself.
       waits: whether it tries something over and over; `tried`, when it did so last, in steps of progress.
       deadline: until when, on the program's clock.
       outsiders: whether its process waits for processes that nobody records.
@@ -45,7 +45,7 @@ class _Task:
     """
 
     name: str
-    socket: socket.socket | None = None
+    connection: socket.socket | None = None
     waits: bool = False
     tried: int = -1
     deadline: float | None = None
@@ -90,7 +90,7 @@ class Conductor:
         while 0 in self._tasks:
             number = self._choose()
             task = self._tasks[number]
-            if task.socket is None:
+            if task.connection is None:
                 self._meet(number)
             self._grant(task)
             yield from self._listen(number, task)
@@ -102,8 +102,8 @@ class Conductor:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(task.process, signal.SIGKILL)
                 os.close(task.process)
-            if task.socket is not None:
-                task.socket.close()
+            if task.connection is not None:
+                task.connection.close()
         self._tasks = {}
 
     def _choose(self) -> int:
@@ -129,16 +129,16 @@ class Conductor:
 
     def _meet(self, number: int) -> None:
         """Waits until the task has introduced itself."""
-        while self._tasks[number].socket is None:
+        while self._tasks[number].connection is None:
             self._await(self._control)
             words, descriptors, _, _ = socket.recv_fds(self._control, 64, 1)
             try:
                 task = self._tasks[int(words[1:])]
-                task.socket = socket.socket(fileno=descriptors[0])
-                pid = struct.unpack("iII", task.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                task.connection = socket.socket(fileno=descriptors[0])
+                pid = struct.unpack("iII", task.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
                 task.process = os.pidfd_open(pid) if words[:1] == b"p" else None
             except (ValueError, LookupError, OSError):
-                raise Over("corrupted", "") from None
+                raise Over("corrupted", "")
 
     def _listen(self, number: int, task: _Task) -> Iterator[list]:
         """The records of a task until it passes the baton on."""
@@ -154,7 +154,7 @@ class Conductor:
                 else:
                     yield record
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-                raise Over("corrupted", "") from None
+                raise Over("corrupted", "")
         self._ended(number, task)
         yield ["over", number]
 
@@ -178,7 +178,7 @@ class Conductor:
         task.waits, task.tried, task.deadline, task.outsiders = how == "wait", self._progress, deadline, outsiders
 
     def _ended(self, number: int, task: _Task) -> None:
-        task.socket.close()
+        task.connection.close()
         if task.process is not None:  # gone for its parent, too, before that looks
             self._await(task.process)
             os.close(task.process)
@@ -188,16 +188,16 @@ class Conductor:
     def _grant(self, task: _Task, answer: int = 0) -> None:
         turn = 0 if answer else self._random.randint(1, _LONGEST_TURN)
         with suppress(OSError):  # it has ended: its silence will say so
-            task.socket.sendall(_GRANT.pack(self._clock, answer, turn))
+            task.connection.sendall(_GRANT.pack(self._clock, answer, turn))
 
     def _line(self, task: _Task) -> bytes | None:
         """The next record; None if the task has ended."""
         while b"\n" not in task.unread:
             if len(task.unread) > self._max_line:
                 raise Over("corrupted", "")
-            self._await(task.socket)
+            self._await(task.connection)
             try:
-                data = task.socket.recv(_CHUNK)
+                data = task.connection.recv(_CHUNK)
             except OSError:
                 data = b""
             if not data:

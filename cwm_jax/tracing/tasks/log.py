@@ -28,6 +28,7 @@ class Log:
         self._peers: dict[str, str] = {}  # the other end, of pipes that go both ways
         self._sent: dict[tuple[str, int], deque[tuple[int, int]]] = {}  # (number, sender) of what a receive can get
         self._messages = 0
+        self._known: set[tuple] = set()
 
     def add(self, record: list) -> None:
         """Takes the next record.
@@ -46,7 +47,7 @@ class Log:
                 case ["receive", int(task), str(channel), int(key), bool(latest)]:
                     self._receive(task, channel, key, latest)
                 case ["join", int(task), int(other), status]:
-                    self._add(task, "join", task=other, **({} if status is None else {"status": status}))
+                    self._add_new(task, "join", task=other, **({} if status is None else {"status": status}))
                 case ["over", int(task)]:
                     self._open.discard(task)
                 case ["pair", str(one), str(other)]:
@@ -64,7 +65,7 @@ class Log:
                 case _:
                     raise ValueError(f"no record: {record[:1]}")
         except (ValueError, TypeError, LookupError, AttributeError):
-            raise Over("corrupted", "") from None
+            raise Over("corrupted", "")
 
     def run(self, ending: tuple[str, str]) -> TaskRun:
         """The run. It ended as `ending` says, unless the program came to its end."""
@@ -116,9 +117,16 @@ class Log:
             return
         number, sender = waiting[-1] if latest else waiting.popleft()
         if sender != task or not latest:
-            self._add(task, "receive", message=number, channel=self._names[channel])
+            self._add_new(task, "receive", message=number, channel=self._names[channel])
 
-    def _add(self, task: int, kind: MessageKind, **about: object) -> None:
+    def _add_new(self, task: int, kind: MessageKind, /, **about: object) -> None:
+        """Adds a message unless the task knows of it already, as one that looks at an event twice."""
+        known = task, kind, *about.values()
+        if known not in self._known:
+            self._known.add(known)
+            self._add(task, kind, **about)
+
+    def _add(self, task: int, kind: MessageKind, /, **about: object) -> None:
         pairs = tuple((name, str(value)) for name, value in about.items())
         self._take_room(sum(len(name) + len(value) for name, value in pairs))
         self._steps.append(Step(task, Message(kind, pairs)))

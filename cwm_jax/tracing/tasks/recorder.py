@@ -85,5 +85,6 @@ def record_tasks(
             status = process.wait(_EXIT_SECONDS)
             ending = ("killed", "") if status is None else death(status)
         except Over as over:
+            if os.environ.get("DBG"): import traceback; traceback.print_exc()
             ending = over.args
         return log.run(ending)

@@ -65,9 +65,10 @@ class Baton:
     def attach(self, task: int, kind: str) -> None:
         """Introduces this thread (`kind` t) or process (p) as a task, and waits for its first turn."""
         mine, theirs = _socket.socketpair()
-        with _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, os.dup(self.control)) as control:
-            rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))
-            control.sendmsg([f"{kind}{task}".encode()], [rights])
+        control = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, os.dup(self.control))
+        rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", theirs.fileno()))
+        control.sendmsg([f"{kind}{task}".encode()], [rights])
+        control.close()
         theirs.close()
         self._sockets.append(mine)
         self.thread.socket = mine

@@ -45,6 +45,8 @@ def report_coroutines(baton, render, reports) -> None:
         self._awaited = future
         wakeup(self, future)
 
+    wake.__qualname__ = "Task.task_wakeup"  # as asyncio in C calls it where a future prints whom it will call
+
     def result_set(_, future, value=None):
         if thread.stepping:
             if not isinstance(future, asyncio.Task):
@@ -61,7 +63,9 @@ def report_coroutines(baton, render, reports) -> None:
             thread.cause = None
 
     def copy_state(source, destination):
+        quiet, thread.quiet = thread.quiet, True  # it is the loop that looks, no task
         copy(source, destination)
+        thread.quiet = quiet
         destination._cause = source
 
     def run_until_complete(self, future):

@@ -9,7 +9,7 @@ import sys
 import types
 
 _ATOMIC = select.PIPE_BUF  # so much a pipe takes at once when it says that it takes something
-_ALONE = {"-s", "-u", "-B", "-E", "-I", "-O", "-OO"}  # options of Python's without an argument
+_ALONE = {"-s", "-S", "-u", "-B", "-E", "-I", "-O", "-OO"}  # options of Python's without an argument
 _HELPER = "multiprocessing.resource_tracker"  # a process of the library's that nobody waits for
 _read, _write, _waitpid, _fork, _fork_exec = os.read, os.write, os.waitpid, os.fork, _posixsubprocess.fork_exec
 
@@ -104,12 +104,13 @@ def replace_calls(baton, command, files: set[int]) -> None:
         words = [os.fsdecode(word) for word in args]
         if any(_HELPER in word for word in words):
             return _fork_exec(args, executables, close_fds, pass_fds, *rest)
-        kind, name = baton.thread.spawning or ("subprocess", " ".join(words))
-        options, words, code = _python_call(words, os.fsdecode(rest[0]) if rest[0] else ".")
+        options, call, code = _python_call(words, os.fsdecode(rest[0]) if rest[0] else ".")
         recorded = code is not None
+        shown = words if not recorded else ["python", "-c", *call[2:]] if call[0] == "-c" else ["python", *call]
+        kind, name = baton.thread.spawning or ("subprocess", " ".join(shown))
         task = baton.spawn(kind, name, code if kind == "subprocess" else None, recorded)
         if recorded:
-            args, pass_fds = command(task, options, words), tuple(sorted({*pass_fds, *files}))
+            args, pass_fds = command(task, options, call), tuple(sorted({*pass_fds, *files}))
         pid = _fork_exec(args, executables, close_fds, pass_fds, *rest)
         children[pid] = task
         if not recorded:
@@ -185,9 +186,13 @@ def report_processes(baton, render, reports) -> None:
     kind = connection.Connection
     reports(baton, kind, "send send_bytes", lambda _, of, value, *__: send(of.fileno(), "Connection", value))
     reports(baton, kind, "recv recv_bytes recv_bytes_into", lambda _, of, *__: receive(of.fileno()))
+
+    def pipe_of(queue):  # both ends are one pipe; some workers close the one that they do not need
+        return (queue._writer if queue._reader.closed else queue._reader).fileno()
+
     for kind in (queues.Queue, queues.SimpleQueue):
-        reports(baton, kind, "put", lambda _, of, value, *__, **___: send(of._reader.fileno(), "Queue", value))
-        reports(baton, kind, "get", lambda _, of, *__, **___: receive(of._reader.fileno()))
+        reports(baton, kind, "put", lambda _, of, value, *__, **___: send(pipe_of(of), "Queue", value))
+        reports(baton, kind, "get", lambda _, of, *__, **___: receive(pipe_of(of)))
     _wait_at_semaphores(baton)
     _report_semaphores(baton, reports)
     pipe = connection.Pipe

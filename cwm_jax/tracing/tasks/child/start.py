@@ -148,15 +148,15 @@ def main() -> None:
     context, stdin = os.pread(file, caps["stdin"], 0).decode(), os.pread(file, size, caps["stdin"])
     baton = Baton(caps["control"])
     recorder = TaskRecorder(baton, caps)
-    recorder.install()
     baton.thread.ident = identity(task)
+    recorder.install()
     if task:
         baton.recording = True
         baton.attach(task, "p")
         recorder.run_started(words, context)
     else:
-        os.dup2(1, 2)
         baton.attach(0, "p")
+        os.dup2(1, 2)
         recorder.run(context, stdin)
 
 

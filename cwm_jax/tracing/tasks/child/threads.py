@@ -129,7 +129,6 @@ def report_threads(baton, render) -> None:
     import queue
     import threading
     from concurrent import futures
-    from concurrent.futures import thread as pool
 
     # Those in Python are built on `Lock`; those in C are not.
     threading._CRLock = None
@@ -167,15 +166,7 @@ def report_threads(baton, render) -> None:
     reports(baton, futures.Future, "set_exception", lambda _, of, error: send(of, 0, error))
     for name in ("result", "exception"):
         setattr(futures.Future, name, _awaited(getattr(futures.Future, name), receive))
-    reports(baton, pool._WorkItem, "__init__", lambda _, item, *__, **___: send(item))
     _report_arrivals(baton, threading.Barrier, send, receive)
-    run = pool._WorkItem.run
-
-    def run_item(item):
-        receive(item)
-        run(item)
-
-    pool._WorkItem.run = run_item
     join = threading.Thread.join
 
     def join_thread(of, timeout=None):
