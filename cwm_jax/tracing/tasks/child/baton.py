@@ -14,7 +14,7 @@ from _thread import _local
 import _socket
 
 FILE_NAME = "<context>"
-GRANT = struct.Struct("=dqI")  # the clock, the answer to a question, lines until the baton is passed on
+GRANT = struct.Struct("=dqI")  # the clock, the answer to a question, what its turn is worth
 _write, _read, _exit = os.write, os.read, os._exit  # before they are replaced by what waits
 _TICK = 1e-6  # seconds that pass with each look at the clock, so that waiting for a time by looking comes to an end
 
@@ -27,7 +27,7 @@ class _Thread(_local):
       base: number of its task.
       ident: what `threading.get_ident` answers.
       task: number of the task that it works for: its own, or that of an asyncio task. Below zero: nobody reports it.
-      turn: lines until it passes the baton on.
+      turn: lines and attempts until it passes the baton on.
       quiet: whether it is inside an operation that is reported as a whole.
       stepping: whether it runs a step of an asyncio task.
       spawning: kind and name of the process that it is about to start.
@@ -114,6 +114,7 @@ class Baton:
 
     def wait(self, attempt, timeout: float | None = None) -> bool:
         """Passes the baton on until `attempt()` is true, or false for `timeout` seconds of the program's clock."""
+        self.spend()  # library code, too, may look at something over and over
         if attempt():
             return True
         deadline = None if timeout is None else self.now + max(0.0, timeout)
@@ -125,8 +126,8 @@ class Baton:
                 return True
         return False
 
-    def line(self) -> None:
-        """A line has been recorded."""
+    def spend(self) -> None:
+        """A line has been recorded, or something is about to be tried: a part of this thread's turn is over."""
         self.thread.turn -= 1
         if self.thread.turn <= 0:
             self._pass("ready", None, True)

@@ -65,7 +65,7 @@ class Frames:
             if event == "line":
                 task.raised = False
                 self._emit(LINE, frame, task.snapshots.take(frame))
-                self._baton.line()
+                self._baton.spend()
             elif event == "return":
                 task.snapshots.forget()
                 task.depth -= 1

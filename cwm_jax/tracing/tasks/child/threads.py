@@ -165,7 +165,7 @@ def report_threads(baton, render) -> None:
     reports(baton, futures.Future, "set_result", lambda _, of, result: send(of, 0, result))
     reports(baton, futures.Future, "set_exception", lambda _, of, error: send(of, 0, error))
     for name in ("result", "exception"):
-        setattr(futures.Future, name, _awaited(getattr(futures.Future, name), receive))
+        setattr(futures.Future, name, _awaited(baton, getattr(futures.Future, name), receive))
     _report_arrivals(baton, threading.Barrier, send, receive)
     join = threading.Thread.join
 
@@ -177,13 +177,13 @@ def report_threads(baton, render) -> None:
     threading.Thread.join = join_thread
 
 
-def _awaited(original, receive):
+def _awaited(baton, original, receive):
     @wraps(original)
     def wait(of, timeout=None):
         try:
             return original(of, timeout)
         finally:  # an exception is a result, too
-            if of.done():
+            if of.done() and not baton.thread.quiet:
                 receive(of, latest=True)
 
     return wait
