@@ -28,6 +28,7 @@ class Log:
         self._peers: dict[str, str] = {}  # the other end, of pipes that go both ways
         self._sent: dict[tuple[str, int], deque[tuple[int, int]]] = {}  # (number, sender) of what a receive can get
         self._messages = 0
+        self._sizes: dict[int, int] = {}  # bytes of a message that nobody has read yet
         self._known: set[tuple] = set()
 
     def add(self, record: list) -> None:
@@ -46,7 +47,13 @@ class Log:
                     self._send(task, self._peers.get(channel, channel), kind, key, value)
                 case ["receive", int(task), str(channel), int(key), bool(latest)]:
                     self._receive(task, channel, key, latest)
+                case ["write", int(task), str(pipe), int(size), str(value)]:
+                    self._send(task, pipe, "Pipe", 0, [value])
+                    self._sizes[self._messages] = size
+                case ["read", int(task), str(pipe), int(size)]:
+                    self._read(task, pipe, size)
                 case ["join", int(task), int(other), status]:
+                    self._open.discard(other)
                     self._add_new(task, "join", task=other, **({} if status is None else {"status": status}))
                 case ["over", int(task)]:
                     self._open.discard(task)
@@ -118,6 +125,18 @@ class Log:
         number, sender = waiting[-1] if latest else waiting.popleft()
         if sender != task or not latest:
             self._add_new(task, "receive", message=number, channel=self._names[channel])
+
+    def _read(self, task: int, pipe: str, size: int) -> None:
+        """Bytes keep no messages apart: what is read may be a part of one, or several."""
+        waiting = self._sent.get((pipe, 0))
+        while waiting and size > 0:
+            number = waiting[0][0]
+            self._add_new(task, "receive", message=number, channel=self._names[pipe])
+            taken = min(size, self._sizes[number])
+            size -= taken
+            self._sizes[number] -= taken
+            if not self._sizes[number]:
+                waiting.popleft()
 
     def _add_new(self, task: int, kind: MessageKind, /, **about: object) -> None:
         """Adds a message unless the task knows of it already, as one that looks at an event twice."""

@@ -14,6 +14,7 @@ from _thread import _local
 import _socket
 
 FILE_NAME = "<context>"
+MARK = "mark of the recorder"
 GRANT = struct.Struct("=dqI")  # the clock, the answer to a question, what its turn is worth
 _write, _read, _exit = os.write, os.read, os._exit  # before they are replaced by what waits
 _TICK = 1e-6  # seconds that pass with each look at the clock, so that waiting for a time by looking comes to an end
@@ -60,7 +61,7 @@ class Baton:
         self.now = 0.0
         self.outsiders: set[int] = set()
         self._sockets: list = []
-        self._channels = 0
+        self._marks = self._process = 0
 
     def attach(self, task: int, kind: str) -> None:
         """Introduces this thread (`kind` t) or process (p) as a task, and waits for its first turn."""
@@ -73,6 +74,8 @@ class Baton:
         self._sockets.append(mine)
         self.thread.socket = mine
         self.thread.base = self.thread.task = task
+        if kind == "p":
+            self._process = task
         self._receive()
 
     def detach(self) -> None:
@@ -148,12 +151,16 @@ class Baton:
         return sys._getframe(depth + 1).f_code.co_filename == FILE_NAME
 
     def channel(self, value: object) -> str:
-        """What tells a lock, a queue … from all others of all processes; it goes with copies of it that forks make."""
-        known = value.__dict__ if hasattr(value, "__dict__") else value._channel
-        if "channel of the recorder" not in known:
-            self._channels += 1
-            known["channel of the recorder"] = f"{self.thread.base}.{self._channels}"
-        return known["channel of the recorder"]
+        """What tells a lock, a queue … from all others that this process can see; copies made by a fork are others."""
+        return f"{self._process}/{self.mark(value)}"
+
+    def mark(self, value: object) -> str:
+        """What tells a value from all others of all processes, but not from the copies that forks make of it."""
+        notes = value.__dict__ if hasattr(value, "__dict__") else value.notes
+        if MARK not in notes:
+            self._marks += 1
+            notes[MARK] = f"{self.thread.base}.{self._marks}"
+        return notes[MARK]
 
     def _pass(self, how: str, deadline: float | None, fresh: bool) -> None:
         self.say(json.dumps([how, self.now, deadline, fresh, bool(self.outsiders)]))

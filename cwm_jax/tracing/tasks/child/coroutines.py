@@ -39,6 +39,8 @@ def report_coroutines(baton, render, reports) -> None:
                 woken.by(awaited)
             step(self, *exception)
         finally:
+            if self.done() and thread.task > 0:
+                baton.tell("over")
             thread.task, thread.cause, thread.stepping = before, cause, inside
 
     def wake(self, future):

@@ -7,6 +7,7 @@ import select
 import stat
 import sys
 import types
+from functools import wraps
 
 _ATOMIC = select.PIPE_BUF  # so much a pipe takes at once when it says that it takes something
 _ALONE = {"-s", "-S", "-u", "-B", "-E", "-I", "-O", "-OO"}  # options of Python's without an argument
@@ -70,15 +71,14 @@ def replace_calls(baton, command, files: set[int]) -> None:
     """
     children: dict[int, int] = {}  # process -> task
 
-    def ready(file, event):
-        poll = select.poll()
-        poll.register(file, event)
-        return lambda: bool(poll.poll(0))
-
     def read(file, size):
-        if _is_pipe(file):
-            baton.wait(ready(file, select.POLLIN))
-        return _read(file, size)
+        if not _is_pipe(file):
+            return _read(file, size)
+        baton.wait(_ready(file, select.POLLIN))
+        data = _read(file, size)
+        if data and not baton.thread.quiet:
+            baton.tell("read", _pipe(file), len(data))
+        return data
 
     def write(file, data):
         if not _is_pipe(file):
@@ -86,8 +86,11 @@ def replace_calls(baton, command, files: set[int]) -> None:
         rest = memoryview(data).cast("B")
         written = 0
         while written < len(rest):
-            baton.wait(ready(file, select.POLLOUT))
-            written += _write(file, rest[written : written + _ATOMIC])
+            baton.wait(_ready(file, select.POLLOUT))
+            size = _write(file, rest[written : written + _ATOMIC])
+            if not baton.thread.quiet:
+                baton.tell("write", _pipe(file), size, repr(bytes(rest[written : written + size])))
+            written += size
         return written
 
     def fork():
@@ -136,6 +139,17 @@ def replace_calls(baton, command, files: set[int]) -> None:
     _posixsubprocess.fork_exec = fork_exec
 
 
+def _ready(file: int, event: int):
+    poll = select.poll()
+    poll.register(file, event)
+    return lambda: bool(poll.poll(0))
+
+
+def _pipe(file: int) -> str:
+    """What tells a pipe from all others; its two ends, in whatever process, are one."""
+    return f"pipe {os.fstat(file).st_ino}"
+
+
 def _python_call(words: list[str], folder: str) -> tuple[list[str], list[str], str | None]:
     """Options, the words from `-c` or the script on, and the code of a command line.
 
@@ -160,7 +174,7 @@ def report_processes(baton, render, reports) -> None:
     """Has what processes tell each other reported; to be called before the program runs."""
     import selectors
     import subprocess
-    from multiprocessing import connection, process, queues
+    from multiprocessing import connection, process, queues, resource_tracker
 
     subprocess._USE_POSIX_SPAWN = subprocess._USE_VFORK = False
     subprocess.io = types.SimpleNamespace(**vars(io) | {"open": open_pipe})
@@ -178,10 +192,10 @@ def report_processes(baton, render, reports) -> None:
         selector.select = _waiting_select(baton, selector.select)
 
     def send(file, kind, value):
-        baton.tell("send", f"pipe {os.fstat(file).st_ino}", kind, 0, render(value, "item"))
+        baton.tell("send", _pipe(file), kind, 0, render(value, "item"))
 
     def receive(file):
-        baton.tell("receive", f"pipe {os.fstat(file).st_ino}", 0, False)
+        baton.tell("receive", _pipe(file), 0, False)
 
     kind = connection.Connection
     reports(baton, kind, "send send_bytes", lambda _, of, value, *__: send(of.fileno(), "Connection", value))
@@ -193,6 +207,8 @@ def report_processes(baton, render, reports) -> None:
     for kind in (queues.Queue, queues.SimpleQueue):
         reports(baton, kind, "put", lambda _, of, value, *__, **___: send(pipe_of(of), "Queue", value))
         reports(baton, kind, "get", lambda _, of, *__, **___: receive(pipe_of(of)))
+    reports(baton, resource_tracker.ResourceTracker, "_send _check_alive", lambda *_: None)  # the library's own affair
+    _wait_at_sockets(baton)
     _wait_at_semaphores(baton)
     _report_semaphores(baton, reports)
     pipe = connection.Pipe
@@ -200,7 +216,7 @@ def report_processes(baton, render, reports) -> None:
     def connect(duplex=True):
         ends = pipe(duplex)
         if duplex:
-            baton.say('["pair","pipe %d","pipe %d"]' % tuple(os.fstat(end.fileno()).st_ino for end in ends))
+            baton.say('["pair","%s","%s"]' % tuple(_pipe(end.fileno()) for end in ends))
         return ends
 
     connection.Pipe = connect
@@ -220,10 +236,30 @@ def _waiting_select(baton, original):
     return select
 
 
+def _wait_at_sockets(baton) -> None:
+    import socket
+
+    def waiting(original):
+        @wraps(original)
+        def call(self, *args):
+            timeout = self.gettimeout()
+            if timeout != 0 and not baton.wait(_ready(self.fileno(), select.POLLIN), timeout):
+                raise TimeoutError("timed out")
+            return original(self, *args)
+
+        return call
+
+    for name in ("accept", "recv", "recv_into", "recvfrom"):
+        setattr(socket.socket, name, waiting(getattr(socket.socket, name)))
+
+
 def _wait_at_semaphores(baton) -> None:
     import _multiprocessing
 
     class SemLock(_multiprocessing.SemLock):
+        def __init__(self, *_):
+            baton.mark(self)  # before there are copies of it
+
         def acquire(self, block=True, timeout=None):
             attempt = super().acquire
             return baton.wait(lambda: attempt(False), timeout if block else 0.0)
@@ -242,7 +278,7 @@ def _report_semaphores(baton, reports) -> None:
     def channel(of):
         while not isinstance(of, _multiprocessing.SemLock):
             of = next(vars(of)[name] for name in ("_semlock", "_flag", "_lock") if name in vars(of))
-        return of.name or baton.channel(of)
+        return of.name or baton.mark(of)
 
     def send(_, of, *__, **___):
         baton.tell("send", channel(of), type(of).__name__, 0)

@@ -5,17 +5,19 @@ import sys
 import time
 from functools import wraps
 
+from baton import MARK
+
 _EPOCH = 1_700_000_000.0  # when programs run: the same for all
 
 
 class Lock:
     """`_thread.lock`, for threads of which one runs at a time."""
 
-    __slots__ = ("__weakref__", "_channel", "_held")
+    __slots__ = ("__weakref__", "_held", "notes")
     baton = None  # set once, for all
 
     def __init__(self):
-        self._held, self._channel = False, {}
+        self._held, self.notes = False, {}
 
     def acquire(self, blocking=True, timeout=-1):
         if not blocking and timeout != -1:
@@ -83,6 +85,7 @@ def replace_primitives(baton, trace) -> None:
         task = baton.spawn("thread", getattr(owner, "name", None) or function.__name__)
         if owner is not None:
             owner._task = task
+            vars(owner._started)[MARK] = None  # how a thread starts is nobody's message
 
         def run():
             thread.ident = identity(task)
@@ -132,15 +135,18 @@ def report_threads(baton, render) -> None:
 
     # Those in Python are built on `Lock`; those in C are not.
     threading._CRLock = None
-    threading._RLock.__module__, threading._RLock.__qualname__ = "_thread", "RLock"
+    threading._RLock.__module__ = "_thread"
+    threading._RLock.__name__ = threading._RLock.__qualname__ = "RLock"
     queue.SimpleQueue = queue._PySimpleQueue
     queue.SimpleQueue.__name__ = queue.SimpleQueue.__qualname__ = "SimpleQueue"
 
     def send(of, key=0, *value):
-        baton.tell("send", baton.channel(of), type(of).__name__, key, *(render(item, "item") for item in value))
+        if baton.mark(of) is not None:
+            baton.tell("send", baton.channel(of), type(of).__name__, key, *(render(item, "item") for item in value))
 
     def receive(of, key=0, latest=False):
-        baton.tell("receive", baton.channel(of), key, latest)
+        if baton.mark(of) is not None:
+            baton.tell("receive", baton.channel(of), key, latest)
 
     def got(done, of, *_, **__):
         if done:
@@ -155,13 +161,13 @@ def report_threads(baton, render) -> None:
     for kind in (Lock, threading._RLock):
         reports(baton, kind, "acquire __enter__", got, own_code=True)
         reports(baton, kind, "release __exit__", lambda _, of, *__: send(of), own_code=True)
-    reports(baton, threading.Semaphore, "acquire __enter__", lambda done, of, *_, **__: done and receive(of), True)
-    reports(baton, threading.Semaphore, "release __exit__", lambda _, of, *__, **___: send(of), own_code=True)
-    reports(baton, threading.BoundedSemaphore, "release", lambda _, of, *__, **___: send(of), own_code=True)
-    reports(baton, threading.Condition, "notify notify_all", lambda _, of, *__, **___: send(of), own_code=True)
-    reports(baton, threading.Condition, "wait wait_for", got, own_code=True)
-    reports(baton, threading.Event, "set", lambda _, of: send(of), own_code=True)
-    reports(baton, threading.Event, "wait", got, own_code=True)
+    for kind in (threading.Semaphore, threading.BoundedSemaphore):
+        reports(baton, kind, "release __exit__", lambda _, of, *__, **___: send(of))
+    reports(baton, threading.Semaphore, "acquire __enter__", lambda done, of, *_, **__: done and receive(of))
+    reports(baton, threading.Condition, "notify notify_all", lambda _, of, *__, **___: send(of))
+    reports(baton, threading.Condition, "wait wait_for", got)
+    reports(baton, threading.Event, "set", lambda _, of: send(of))
+    reports(baton, threading.Event, "wait", got)
     reports(baton, futures.Future, "set_result", lambda _, of, result: send(of, 0, result))
     reports(baton, futures.Future, "set_exception", lambda _, of, error: send(of, 0, error))
     for name in ("result", "exception"):
