@@ -138,7 +138,7 @@ class Conductor:
                 pid = struct.unpack("iII", task.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
                 task.process = os.pidfd_open(pid) if words[:1] == b"p" else None
             except (ValueError, LookupError, OSError):
-                raise Over("corrupted", "")
+                raise Over("corrupted", "") from None
 
     def _listen(self, number: int, task: _Task) -> Iterator[list]:
         """The records of a task until it passes the baton on."""

@@ -18,7 +18,15 @@ No text is both a plain trace and one of these: here `<|task_sep|>` stands behin
 import re
 
 from cwm_jax.text import special_tokens as st
-from cwm_jax.tracing.language import EVENT_OF, Reader, TraceSyntaxError, frame_segments, parse_frame, plain_text, to_json
+from cwm_jax.tracing.language import (
+    EVENT_OF,
+    Reader,
+    TraceSyntaxError,
+    frame_segments,
+    parse_frame,
+    plain_text,
+    to_json,
+)
 from cwm_jax.tracing.tasks.run import Message, MessageKind, Step, TaskRun
 from cwm_jax.tracing.trace import Frame
 

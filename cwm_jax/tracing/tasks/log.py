@@ -72,7 +72,7 @@ class Log:
                 case _:
                     raise ValueError(f"no record: {record[:1]}")
         except (ValueError, TypeError, LookupError, AttributeError):
-            raise Over("corrupted", "")
+            raise Over("corrupted", "") from None
 
     def run(self, ending: tuple[str, str]) -> TaskRun:
         """The run. It ended as `ending` says, unless the program came to its end."""
@@ -84,9 +84,10 @@ class Log:
         except (ValueError, LookupError):  # the program forged it
             verdict = "corrupted"
             reason = explain(verdict, "", self._limits)
-        unfinished = tuple(sorted(task for task in self._open if task >= 0)) if verdict in COMPLETE else ()
+        complete = verdict in COMPLETE
+        unfinished = tuple(sorted(task for task in self._open if task >= 0)) if complete else ()
         return TaskRun(
-            self._context, tuple(self._steps), verdict in COMPLETE, verdict, reason, self._python, self._stdout, unfinished
+            self._context, tuple(self._steps), complete, verdict, reason, self._python, self._stdout, unfinished
         )
 
     def _add_frame(self, task: int, event: int, line: int, content: dict[str, str] | str) -> None:

@@ -1,7 +1,7 @@
 """Records programs that use threads, asyncio, multiprocessing or subprocess: every task, in one causal order.
 
 One task runs at a time, in a schedule drawn from a seed (see `conductor.py`), on a clock of its own that stands while
-somebody runs and leaps where all of them wait. So one program and one seed give one run, and a deadlock is seen at once.
+somebody runs and leaps where all of them wait. So one program and one seed give one run, and a deadlock shows at once.
 
 Recorded are the frames of the context's code in every thread, asyncio task, fork and spawn of `multiprocessing` and
 `os.fork`, and of what `sys.executable` runs with `-c` or from a file. What is started otherwise (other programs,
@@ -35,7 +35,7 @@ _EXIT_SECONDS = 5
 
 def record_tasks(
     context: str,
-    limits: Limits = Limits(),
+    limits: Limits = Limits(),  # noqa: B008
     isolation: Isolation = Isolation.BUBBLEWRAP,
     stdin: str = "",
     seed: int = 0,
@@ -85,6 +85,5 @@ def record_tasks(
             status = process.wait(_EXIT_SECONDS)
             ending = ("killed", "") if status is None else death(status)
         except Over as over:
-            if os.environ.get("DBG"): import traceback; traceback.print_exc()
             ending = over.args
         return log.run(ending)

@@ -16,6 +16,7 @@ def report_coroutines(baton, render, reports) -> None:
     import asyncio
     from asyncio import base_events, events, futures
 
+    baton.order(futures.Future)
     thread = baton.thread
     woken = _Woken(baton)
     step, wakeup = asyncio.Task._Task__step, asyncio.Task._Task__wakeup

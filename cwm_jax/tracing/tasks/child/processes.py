@@ -2,6 +2,7 @@
 
 import _posixsubprocess
 import io
+import json
 import os
 import select
 import stat
@@ -36,7 +37,7 @@ class Pipe(io.FileIO):
 def open_pipe(file, mode="r", buffering=-1, **text):
     """As `open`, for the end of a pipe."""
     if not isinstance(file, int) or not _is_pipe(file):
-        return io.open(file, mode, buffering, **text)
+        return open(file, mode, buffering, **text)
     raw = Pipe(file, mode.replace("b", ""), closefd=text.pop("closefd", True))
     if buffering == 0:
         return raw
@@ -178,6 +179,7 @@ def report_processes(baton, render, reports) -> None:
 
     subprocess._USE_POSIX_SPAWN = subprocess._USE_VFORK = False
     subprocess.io = types.SimpleNamespace(**vars(io) | {"open": open_pipe})
+    baton.order(process.BaseProcess)
     start = process.BaseProcess.start
 
     def start_process(of):
@@ -216,7 +218,7 @@ def report_processes(baton, render, reports) -> None:
     def connect(duplex=True):
         ends = pipe(duplex)
         if duplex:
-            baton.say('["pair","%s","%s"]' % tuple(_pipe(end.fileno()) for end in ends))
+            baton.say(json.dumps(["pair", *(_pipe(end.fileno()) for end in ends)]))
         return ends
 
     connection.Pipe = connect

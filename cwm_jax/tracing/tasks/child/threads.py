@@ -133,6 +133,7 @@ def report_threads(baton, render) -> None:
     import threading
     from concurrent import futures
 
+    baton.order(threading.Thread)
     # Those in Python are built on `Lock`; those in C are not.
     threading._CRLock = None
     threading._RLock.__module__ = "_thread"
