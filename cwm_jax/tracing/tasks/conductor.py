@@ -154,7 +154,7 @@ class Conductor:
                 else:
                     yield record
             except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-                raise Over("corrupted", "")
+                raise Over("corrupted", "") from None
         self._ended(number, task)
         yield ["over", number]
 
