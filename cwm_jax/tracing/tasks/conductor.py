@@ -23,6 +23,7 @@ _GRANT = struct.Struct("=dqI")
 _CHUNK = 1 << 16
 _LONGEST_TURN = 24  # lines: our choice, so that some tasks of a few lines are interrupted and some are not
 _START_SECONDS = 30
+_KILL_SECONDS = 5
 _SLACK = 1 << 19  # of one record, beyond the whole trace: its last values as JSON
 _NAP = 0.005  # seconds between two looks at what processes that nobody records may have done
 
@@ -97,11 +98,17 @@ class Conductor:
 
     def close(self) -> None:
         """Ends every process that is left."""
+        processes = [task.process for task in self._tasks.values() if task.process is not None]
+        for process in processes:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        self._deadline = time.monotonic() + _KILL_SECONDS
+        with suppress(Over):
+            for process in processes:
+                self._await(process)
+        for process in processes:
+            os.close(process)
         for task in self._tasks.values():
-            if task.process is not None:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(task.process, signal.SIGKILL)
-                os.close(task.process)
             if task.connection is not None:
                 task.connection.close()
         self._tasks = {}
@@ -148,6 +155,9 @@ class Conductor:
                 kind = record[0]
                 if kind == "spawn":
                     yield self._spawn(task, *record[1:])
+                elif kind == "gone":
+                    self._tasks.pop(record[1], None)
+                    yield ["over", record[1]]
                 elif kind in ("wait", "ready"):
                     self._passed(task, *record)
                     return

@@ -114,6 +114,14 @@ class Baton:
         self.say(json.dumps(["spawn", self.task(), kind, str(name), code, attached, hidden]))
         return self._receive()
 
+    def start(self, task: int, begin, *args):
+        """`begin(*args)`, which makes the announced task; if it cannot, there is none."""
+        try:
+            return begin(*args)
+        except BaseException:
+            self.say(f'["gone",{task}]')
+            raise
+
     def wait(self, attempt, timeout: float | None = None) -> bool:
         """Passes the baton on until `attempt()` is true, or false for `timeout` seconds of the program's clock."""
         self.spend()  # library code, too, may look at something over and over

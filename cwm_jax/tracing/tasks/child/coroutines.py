@@ -24,7 +24,7 @@ def report_coroutines(baton, render, reports) -> None:
     def create_task(original):
         def create(self, coroutine, **kwargs):
             task = original(self, coroutine, **kwargs)
-            name = task.get_name()
+            name = f"{task.get_name()} ({getattr(coroutine, '__name__', 'coroutine')})"  # as threads are named
             # Before the entry is entered, whatever runs is the main task: it may be a coroutine itself.
             task._number = baton.spawn("asyncio", name, None, False) if baton.recording else thread.task
             return task

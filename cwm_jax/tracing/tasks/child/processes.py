@@ -96,7 +96,7 @@ def replace_calls(baton, command, files: set[int]) -> None:
 
     def fork():
         task = baton.spawn(*(baton.thread.spawning or ("process", "fork")))
-        pid = _fork()
+        pid = baton.start(task, _fork)
         if pid:
             children[pid] = task
         else:
@@ -115,7 +115,7 @@ def replace_calls(baton, command, files: set[int]) -> None:
         task = baton.spawn(kind, name, code if kind == "subprocess" else None, recorded)
         if recorded:
             args, pass_fds = command(task, options, call), tuple(sorted({*pass_fds, *files}))
-        pid = _fork_exec(args, executables, close_fds, pass_fds, *rest)
+        pid = baton.start(task, _fork_exec, args, executables, close_fds, pass_fds, *rest)
         children[pid] = task
         if not recorded:
             baton.outsiders.add(pid)

@@ -99,7 +99,7 @@ def replace_primitives(baton, trace) -> None:
                     thread.sentinel.release()
                 baton.detach()
 
-        start(run, ())
+        baton.start(task, start, run, ())
         return identity(task)
 
     def set_sentinel():
