@@ -307,7 +307,7 @@ def main():  # << START_OF_TRACE
     threading.Thread(target=grab, args=(a, b, both)).start()
     threading.Thread(target=grab, args=(b, a, both)).start()
 """,
-    "itself": "import threading\ndef main():  # << START_OF_TRACE\n    [lock.acquire() for lock in [threading.Lock()] * 2]\n",
+    "itself": "import threading\ndef main():  # << START_OF_TRACE\n    [x.acquire() for x in [threading.Lock()] * 2]\n",
     "an empty queue": "import queue\ndef main():  # << START_OF_TRACE\n    queue.Queue().get()\n",
     "two processes": """\
 import multiprocessing

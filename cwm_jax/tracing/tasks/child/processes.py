@@ -1,68 +1,20 @@
-"""Processes and the pipes between them, so that they wait by passing the baton on; and what they tell each other."""
+"""Processes, so that they wait by passing the baton on; and what they tell each other."""
 
 import _posixsubprocess
 import io
 import json
 import os
-import select
-import stat
 import sys
 import types
-from functools import wraps
 
-_ATOMIC = select.PIPE_BUF  # so much a pipe takes at once when it says that it takes something
+from descriptors import name_of, open_pipe
+
 _ALONE = {"-s", "-S", "-u", "-B", "-E", "-I", "-O", "-OO"}  # options of Python's without an argument
 _HELPER = "multiprocessing.resource_tracker"  # a process of the library's that nobody waits for
-_read, _write, _waitpid, _fork, _fork_exec = os.read, os.write, os.waitpid, os.fork, _posixsubprocess.fork_exec
+_waitpid, _fork, _fork_exec = os.waitpid, os.fork, _posixsubprocess.fork_exec
 
 
-class Pipe(io.FileIO):
-    """One end of a pipe; waits by passing the baton on."""
-
-    def readinto(self, buffer):
-        data = os.read(self.fileno(), len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def readall(self):
-        return b"".join(iter(lambda: os.read(self.fileno(), 1 << 16), b""))
-
-    def read(self, size=-1):
-        return self.readall() if size is None or size < 0 else os.read(self.fileno(), size)
-
-    def write(self, data):
-        return os.write(self.fileno(), data)
-
-
-def open_pipe(file, mode="r", buffering=-1, **text):
-    """As `open`, for the end of a pipe."""
-    if not isinstance(file, int) or not _is_pipe(file):
-        return open(file, mode, buffering, **text)
-    raw = Pipe(file, mode.replace("b", ""), closefd=text.pop("closefd", True))
-    if buffering == 0:
-        return raw
-    wrapper = io.BufferedWriter if "w" in mode else io.BufferedReader
-    return wrapper(raw, buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE)
-
-
-def wait_at_standard_pipes() -> None:
-    """Has this process's own standard streams wait, where its parent has put pipes there."""
-    for file, name, mode in ((0, "stdin", "rb"), (1, "stdout", "wb"), (2, "stderr", "wb")):
-        if getattr(sys, name) is not None and _is_pipe(file):
-            stream = io.TextIOWrapper(open_pipe(file, mode, closefd=False), "utf-8", "surrogateescape")
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
-
-
-def _is_pipe(file: int) -> bool:
-    try:
-        mode = os.fstat(file).st_mode
-    except OSError:
-        return False
-    return (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(file)
-
-
-def replace_calls(baton, command, files: set[int]) -> None:
+def replace_starts(baton, command, files: set[int]) -> None:
     """To be called before `multiprocessing` and `subprocess` are imported.
 
     Args:
@@ -71,28 +23,6 @@ def replace_calls(baton, command, files: set[int]) -> None:
       files: descriptors that it needs.
     """
     children: dict[int, int] = {}  # process -> task
-
-    def read(file, size):
-        if not _is_pipe(file):
-            return _read(file, size)
-        baton.wait(_ready(file, select.POLLIN))
-        data = _read(file, size)
-        if data and not baton.thread.quiet:
-            baton.tell("read", _pipe(file), len(data))
-        return data
-
-    def write(file, data):
-        if not _is_pipe(file):
-            return _write(file, data)
-        rest = memoryview(data).cast("B")
-        written = 0
-        while written < len(rest):
-            baton.wait(_ready(file, select.POLLOUT))
-            size = _write(file, rest[written : written + _ATOMIC])
-            if not baton.thread.quiet:
-                baton.tell("write", _pipe(file), size, repr(bytes(rest[written : written + size])))
-            written += size
-        return written
 
     def fork():
         task = baton.spawn(*(baton.thread.spawning or ("process", "fork")))
@@ -136,19 +66,8 @@ def replace_calls(baton, command, files: set[int]) -> None:
                 baton.tell("join", task, os.waitstatus_to_exitcode(found[1]))
         return found
 
-    os.read, os.write, os.fork, os.waitpid, os.wait = read, write, fork, waitpid, lambda: waitpid(-1, 0)
+    os.fork, os.waitpid, os.wait = fork, waitpid, lambda: waitpid(-1, 0)
     _posixsubprocess.fork_exec = fork_exec
-
-
-def _ready(file: int, event: int):
-    poll = select.poll()
-    poll.register(file, event)
-    return lambda: bool(poll.poll(0))
-
-
-def _pipe(file: int) -> str:
-    """What tells a pipe from all others; its two ends, in whatever process, are one."""
-    return f"pipe {os.fstat(file).st_ino}"
 
 
 def _python_call(words: list[str], folder: str) -> tuple[list[str], list[str], str | None]:
@@ -173,7 +92,6 @@ def _python_call(words: list[str], folder: str) -> tuple[list[str], list[str], s
 
 def report_processes(baton, render, reports) -> None:
     """Has what processes tell each other reported; to be called before the program runs."""
-    import selectors
     import subprocess
     from multiprocessing import connection, process, queues, resource_tracker
 
@@ -190,14 +108,12 @@ def report_processes(baton, render, reports) -> None:
             baton.thread.spawning = None
 
     process.BaseProcess.start = start_process
-    for selector in (selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector):
-        selector.select = _waiting_select(baton, selector.select)
 
     def send(file, kind, value):
-        baton.tell("send", _pipe(file), kind, 0, render(value, "item"))
+        baton.tell("send", name_of(file), kind, 0, render(value, "item"))
 
     def receive(file):
-        baton.tell("receive", _pipe(file), 0, False)
+        baton.tell("receive", name_of(file), 0, False)
 
     kind = connection.Connection
     reports(baton, kind, "send send_bytes", lambda _, of, value, *__: send(of.fileno(), "Connection", value))
@@ -210,7 +126,6 @@ def report_processes(baton, render, reports) -> None:
         reports(baton, kind, "put", lambda _, of, value, *__, **___: send(pipe_of(of), "Queue", value))
         reports(baton, kind, "get", lambda _, of, *__, **___: receive(pipe_of(of)))
     reports(baton, resource_tracker.ResourceTracker, "_send _check_alive", lambda *_: None)  # the library's own affair
-    _wait_at_sockets(baton)
     _wait_at_semaphores(baton)
     _report_semaphores(baton, reports)
     pipe = connection.Pipe
@@ -218,41 +133,10 @@ def report_processes(baton, render, reports) -> None:
     def connect(duplex=True):
         ends = pipe(duplex)
         if duplex:
-            baton.say(json.dumps(["pair", *(_pipe(end.fileno()) for end in ends)]))
+            baton.say(json.dumps(["pair", *(name_of(end.fileno()) for end in ends)]))
         return ends
 
     connection.Pipe = connect
-
-
-def _waiting_select(baton, original):
-    def select(self, timeout=None):
-        found = []
-
-        def attempt():
-            found.extend(original(self, 0))
-            return bool(found)
-
-        baton.wait(attempt, timeout)
-        return found
-
-    return select
-
-
-def _wait_at_sockets(baton) -> None:
-    import socket
-
-    def waiting(original):
-        @wraps(original)
-        def call(self, *args):
-            timeout = self.gettimeout()
-            if timeout != 0 and not baton.wait(_ready(self.fileno(), select.POLLIN), timeout):
-                raise TimeoutError("timed out")
-            return original(self, *args)
-
-        return call
-
-    for name in ("accept", "recv", "recv_into", "recvfrom"):
-        setattr(socket.socket, name, waiting(getattr(socket.socket, name)))
 
 
 def _wait_at_semaphores(baton) -> None:

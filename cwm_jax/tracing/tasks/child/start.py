@@ -9,14 +9,15 @@ import os
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_OWN = ("baton", "coroutines", "frames", "main", "journal", "processes", "streams", "threads", "tracer", "values")
-sys.path[:1] = [_HERE, os.path.join(os.path.dirname(os.path.dirname(_HERE)), "child")]
+_PLAIN = os.path.join(os.path.dirname(os.path.dirname(_HERE)), "child")
+sys.path[:1] = [_HERE, _PLAIN]
 
 from baton import Baton  # noqa: E402
 from coroutines import report_coroutines, use_python_asyncio  # noqa: E402
+from descriptors import replace_calls, replace_waits, wait_at_standard_pipes  # noqa: E402
 from frames import Frames  # noqa: E402
 from main import Recorder  # noqa: E402
-from processes import replace_calls, report_processes, wait_at_standard_pipes  # noqa: E402
+from processes import replace_starts, report_processes  # noqa: E402
 from threads import identity, replace_primitives, report_threads, reports  # noqa: E402
 from values import Renderer, to_json  # noqa: E402
 
@@ -54,16 +55,19 @@ class TaskRecorder(Recorder):
         render = Renderer(self._caps["max_value_chars"], self.journal, self.finish)
         self._render = render
         replace_primitives(self._baton, self.trace)
-        replace_calls(self._baton, self._command, {self._caps["control"], self._caps["context"]})
+        replace_calls(self._baton)
+        replace_starts(self._baton, self._command, {self._caps["control"], self._caps["context"]})
         use_python_asyncio()
         import site
 
         site.main()
+        replace_waits(self._baton)
         report_threads(self._baton, render)
         report_processes(self._baton, render, reports)
         report_coroutines(self._baton, render, reports)
-        for name in _OWN:
-            del sys.modules[name]
+        for name, module in list(sys.modules.items()):
+            if os.path.dirname(getattr(module, "__file__", None) or "") in (_HERE, _PLAIN) and name != "__main__":
+                del sys.modules[name]
         del sys.path[:2]
 
     def trace(self) -> None:
