@@ -6,6 +6,7 @@ among those that may be able to go on, and for how many lines.
 """
 
 import json
+import math
 import os
 import random
 import select
@@ -143,6 +144,8 @@ class Conductor:
                 task = self._tasks[int(words[1:])]
                 task.connection = socket.socket(fileno=descriptors[0])
                 pid = struct.unpack("iII", task.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+                if pid == os.getpid():  # it sent us a socket of our own
+                    raise ValueError("no task of the program")
                 task.process = os.pidfd_open(pid) if words[:1] == b"p" else None
             except (ValueError, LookupError, OSError):
                 raise Over("corrupted", "") from None
@@ -182,6 +185,8 @@ class Conductor:
         return ["spawn", spawner, number, kind, name, code]
 
     def _passed(self, task: _Task, how: str, now: float, deadline: float | None, fresh: bool, outsiders: bool) -> None:
+        if not all(math.isfinite(seconds or 0.0) for seconds in (now, deadline)):
+            raise ValueError("no time")
         self._clock = max(self._clock, now)
         if fresh:
             self._progress += 1
