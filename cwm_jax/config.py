@@ -20,7 +20,7 @@ from gin import config_parser
 from cwm_jax.components import ConfigError, classes_in, fit, flat, parameters, plain, reachable, spell
 from cwm_jax.files import write_whole
 
-__all__ = ["ConfigError", "flat", "load", "split_gin_flags", "write"]
+__all__ = ["ConfigError", "bound", "flat", "load", "split_gin_flags", "write"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,11 @@ def split_gin_flags(argv: Sequence[str]) -> tuple[list[str], list[str], list[str
     return files, overrides, rest
 
 
+def bound(files: Sequence[str], overrides: Sequence[str]) -> set[str]:
+    """Names of the components that gin files and overrides bind something of; raises as `load`, for syntax."""
+    return {binding.component for binding in _Source.of(files, overrides).history}
+
+
 def load(files: Sequence[str], overrides: Sequence[str], into: type[T], register: Iterable[type] = ()) -> T:
     """Resolves gin files, then overrides, to one `into`; of two bindings of one parameter the later one counts.
 
@@ -63,11 +68,7 @@ def load(files: Sequence[str], overrides: Sequence[str], into: type[T], register
         fit its annotation (an int fits float, a list becomes a tuple); a parameter with neither default nor binding;
         a binding that nothing in the result uses, unless it was made before what it served was replaced.
     """
-    source = _Source()
-    for file in files:
-        source.read_file(Path(file), ())
-    for override in overrides:
-        source.read(override, f"--gin.{override}", Path(), ())
+    source = _Source.of(files, overrides)
     components = reachable([into, *register])
     for binding in source.history:
         _check_names(binding, components)
@@ -138,6 +139,15 @@ class _Source:
     history: list[_Binding] = field(default_factory=list)
     last: dict[tuple[str, str, str], _Binding] = field(default_factory=dict)
     replaced: list[tuple[str, int]] = field(default_factory=list)  # component or macro, order of what replaced it
+
+    @classmethod
+    def of(cls, files: Sequence[str], overrides: Sequence[str]) -> "_Source":
+        source = cls()
+        for file in files:
+            source.read_file(Path(file), ())
+        for override in overrides:
+            source.read(override, f"--gin.{override}", Path(), ())
+        return source
 
     def read_file(self, path: Path, including: tuple[Path, ...]) -> None:
         if path.resolve() in including:

@@ -1,7 +1,7 @@
-"""`prepare --source`: the traces of a folder of Python code, shard by shard.
+"""Corpora of traces: what sources give, recorded shard by shard, filtered, and joined in one folder.
 
-A shard is a file of its own that is written whole or not at all, and depends on nothing but the source files that it
-covers: an interrupted call goes on where it was, and the result has the same bytes however many workers there were.
+A shard is a file of its own that is written whole or not at all, and depends on nothing but its part of a source: an
+interrupted call goes on where it was, and the result has the same bytes however many workers there were.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from cwm_jax.components import plain
 from cwm_jax.files import claim, write_json
@@ -23,30 +24,61 @@ from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.datasheet import Tally, write_datasheet
 from cwm_jax.tracing.episodes import step_over
-from cwm_jax.tracing.explore import Explorer
-from cwm_jax.tracing.quality import Privacy, exact_name
+from cwm_jax.tracing.parts import Found, Part
+from cwm_jax.tracing.quality import (
+    Benchmark,
+    NearDuplicates,
+    Privacy,
+    decontamination,
+    exact_name,
+    is_swe_bench,
+    smallest_keys,
+    stays,
+)
 from cwm_jax.tracing.shards import record_shards
+from cwm_jax.tracing.sources.contests import Contests
 from cwm_jax.tracing.sources.functions import Functions
-from cwm_jax.tracing.sources.program import fingerprint
+from cwm_jax.tracing.sources.repositories import Repositories
 from cwm_jax.tracing.store import SUFFIX, Stored, from_bytes, read_datasheet, to_bytes, write_stored
+from cwm_jax.tracing.tokens import count_tokens, counts_of, train_on_shards
 
-_FILES_PER_SHARD = 4  # about half a minute of work: what a killed worker loses
 _RECORDS_PER_FILE = 50_000
 
 
 @dataclass(frozen=True)
 class TraceCorpus:
-    """What is recorded.
+    """What is recorded, and what of it is kept.
 
     Attributes:
-      source: of the functions.
-      explorer: finds inputs for them and keeps traces.
+      sources: of the programs.
+      near: finds near duplicates among functions and programs, by their code alone (our choice: a copy on other inputs
+        is still a copy).
+      benchmarks: whose programs stay out, beside the projects of SWE-bench.
       step_over: share of traces that also give a step-over episode.
     """
 
-    source: Functions
-    explorer: Explorer = field(default_factory=Explorer)
+    sources: tuple[Functions | Repositories | Contests, ...]
+    near: NearDuplicates = field(default_factory=NearDuplicates)
+    benchmarks: tuple[Benchmark, ...] = ()
     step_over: float = 0.2
+
+    def __post_init__(self):
+        if not self.sources:
+            raise ValueError("TraceCorpus.sources is empty; bind it to at least one, such as [@Functions()]")
+        if not 0 <= self.step_over <= 1:
+            raise ValueError(f"TraceCorpus.step_over={self.step_over} must be from 0 to 1")
+
+
+class _Entry(NamedTuple):
+    """What is told of a record beside its shard.
+
+    Attributes:
+      name: that equal traces share.
+      program: of the function or program, unlike any other's.
+    """
+
+    name: str
+    program: str
 
 
 def prepare_traces(
@@ -60,83 +92,106 @@ def prepare_traces(
 
     Args:
       corpus: what is recorded.
-      out: a folder; then holds `traces-*.array_record`, `datasheet.json` and `datasheet.html`.
+      out: a folder; then holds `traces-*.array_record`, a vocabulary that was trained on them, `datasheet.json` and
+        `datasheet.html`.
       workers: processes that record; 0: one for each core.
-      limit: source files that are read, at most.
+      limit: files, projects or problems of each source that are read, at most.
       isolation: how far to keep the programs from the machine.
 
     Returns:
       The datasheet.
 
     Raises:
-      ValueError: the folder holds other data.
-      FileNotFoundError: the source is not there.
+      ValueError: the folder holds other data, or nothing was worth a trace.
+      FileNotFoundError: a source is not there.
+      NotBuilt: a source distribution cannot be downloaded.
       SandboxMissing: bubblewrap is not installed.
       OSError: the disk is full.
     """
-    out, files = Path(out), corpus.source.files()[:limit]
-    claim(out, _settings(corpus, files))
+    out = Path(out)
+    parts = [part for source in corpus.sources for part in source.parts(out, limit)]
+    claim(out, _settings(corpus, parts))
     if (sheet := read_datasheet(out)) is not None:
         return sheet
-    shards = [files[first : first + _FILES_PER_SHARD] for first in range(0, len(files), _FILES_PER_SHARD)]
-    _record_shards(corpus, shards, out, workers or len(os.sched_getaffinity(0)), isolation)
-    return _finish(corpus, out, len(shards))
+    paths = [out / "shards" / f"{number:05d}{SUFFIX}" for number in range(len(parts))]
+    missing = [number for number, path in enumerate(paths) if not _told_beside(path).exists()]
+    jobs = [partial(record_shard, corpus, parts[number], paths[number], isolation) for number in missing]
+    workers = workers or len(os.sched_getaffinity(0))
+    record_shards("recording", jobs, len(parts) - len(missing), workers)
+    return _finish(corpus, out, paths, workers)
 
 
-def _settings(corpus: TraceCorpus, files: list[Path]) -> str:
-    """A hash of what shapes the traces: the settings and the source files' bytes."""
+def _settings(corpus: TraceCorpus, parts: list[Part]) -> str:
+    """A hash of what shapes the traces: the settings and the bytes that are read, not where they lie."""
     digest = hashlib.sha256(json.dumps(plain(corpus), sort_keys=True).encode())
-    for path in files:
-        digest.update(f"{path}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    for part in parts:
+        digest.update(part.mark.encode() + b"\0")
     return digest.hexdigest()
 
 
-def _shard(out: Path, shard: int) -> Path:
-    return out / "shards" / f"{shard:05d}{SUFFIX}"
+def _told_beside(path: Path) -> Path:
+    return path.with_suffix(".json")
 
 
-def _record_shards(corpus, shards: list[list[Path]], out: Path, workers: int, isolation: Isolation) -> None:
-    paths = {shard: _shard(out, shard) for shard in range(len(shards))}
-    missing = [shard for shard, path in paths.items() if not path.with_suffix(".json").exists()]
-    jobs = [partial(record_shard, corpus, shards[shard], paths[shard], isolation) for shard in missing]
-    record_shards("recording", jobs, len(shards) - len(missing), workers)
-
-
-def record_shard(corpus: TraceCorpus, files: list[Path], path: Path, isolation: Isolation) -> None:
-    """Records the functions of some files and writes the shard, then what is told of it.
+def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> Path:
+    """Records a part and writes the shard, then what is told of it; returns the latter's path.
 
     What it writes is a function of its arguments alone, but for the seconds that it took.
     """
-    started, dropped, records, names = time.monotonic(), Counter(), [], []
-    privacy = Privacy.here()
-    for file in files:
-        for subject, trace in corpus.explorer.explore(corpus.source.work(file, dropped), isolation, dropped):
-            if kinds := privacy.kinds_in(trace):
-                dropped[f"private: {kinds[0]}"] += 1
+    started, dropped, privacy = time.monotonic(), Counter(), Privacy.here()
+    records, entries, own = [], [], {}
+    for found in part.record(isolation, dropped):
+        try:
+            if reason := _unwanted(found.stored, corpus.benchmarks, privacy):
+                dropped[reason] += 1
                 continue
-            try:
-                name, program = exact_name(trace.context), fingerprint(subject.code)
-            except RecursionError:
-                dropped["source nested too deeply"] += 1
-                continue
-            stored = Stored("trace", subject.origin, program, trace)
+            name = exact_name(found.stored.trace.context, found.inputs)
+        except RecursionError:
+            dropped["source nested too deeply"] += 1
+            continue
+        program = f"{found.stored.origin} {found.stored.program}"
+        own[program] = found.own
+        for stored in _with_step_over(found, corpus.step_over):
             records.append(to_bytes(stored))
-            names.append(f"trace {name}")
-            rng = Random(f"step over {trace.context}")
-            if rng.random() < corpus.step_over and (episode := step_over(trace, rng)) != trace:
-                records.append(to_bytes(stored._replace(kind="step-over", trace=episode)))
-                names.append(f"step-over {name}")
+            entries.append(_Entry(f"{stored.kind} {name}", program))
     write_stored(path, records)
-    told = {"names": names, "dropped": dropped, "seconds": time.monotonic() - started}
-    write_json(path.with_suffix(".json"), told)
+    near = {program: corpus.near.names(code) for program, code in own.items()}
+    told = {"entries": entries, "near": near, "dropped": dropped, "seconds": time.monotonic() - started}
+    write_json(_told_beside(path), told)
+    return _told_beside(path)
 
 
-def _finish(corpus: TraceCorpus, out: Path, shards: int) -> dict:
-    """Joins the shards, each trace once, and writes the datasheet last."""
-    told = [json.loads(_shard(out, shard).with_suffix(".json").read_text()) for shard in range(shards)]
-    dropped = sum((Counter(one["dropped"]) for one in told), Counter())
-    tally = Tally([Path(corpus.source.path).name], dropped)
-    distinct = _distinct({_shard(out, shard): one["names"] for shard, one in enumerate(told)}, tally)
+def _unwanted(stored: Stored, benchmarks: tuple[Benchmark, ...], privacy: Privacy) -> str:
+    """Why a trace is not kept; empty if nothing speaks against it."""
+    if kinds := privacy.kinds_in(stored.trace):
+        return f"private: {kinds[0]}"
+    project, pinned, _ = stored.origin.partition("==")
+    if pinned and is_swe_bench(project):
+        return "of a benchmark: swe-bench"
+    name = decontamination(benchmarks).benchmark_in(stored.trace.context)
+    return f"of a benchmark: {name}" if name else ""
+
+
+def _with_step_over(found: Found, share: float) -> Iterator[Stored]:
+    stored = found.stored
+    yield stored
+    rng = Random(f"step over {stored.trace.context} {found.inputs}")
+    if rng.random() < share and (episode := step_over(stored.trace, rng)) != stored.trace:
+        yield stored._replace(kind="step-over", trace=episode)
+
+
+def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> dict:
+    """Counts tokens, joins the shards, each trace once, and writes the datasheet last."""
+    told = {path: json.loads(_told_beside(path).read_text()) for path in paths}
+    sizes = {path: len(one["entries"]) for path, one in told.items()}
+    if not any(sizes.values()):
+        raise ValueError(f"nothing was worth a trace; left out: {_dropped(told)}")
+    vocabulary = train_on_shards(sizes, out)
+    missing = [path for path in paths if not counts_of(path).exists()]
+    jobs = [partial(count_tokens, path, sizes[path], vocabulary) for path in missing]
+    record_shards("counting tokens", jobs, len(paths) - len(missing), workers)
+    tally = Tally([name for source in corpus.sources for name in source.names()], Counter(_dropped(told)))
+    distinct = _distinct(told, tally)
     records: dict[str, int] = {}
     for number in count():
         path = out / f"traces-{number:05d}{SUFFIX}"
@@ -144,19 +199,27 @@ def _finish(corpus: TraceCorpus, out: Path, shards: int) -> dict:
             path.unlink()
             break
         records[path.name] = written
-    return write_datasheet(tally, records, sum(one["seconds"] for one in told), out)
+    return write_datasheet(tally, records, sum(one["seconds"] for one in told.values()), out)
 
 
-def _distinct(shards: dict[Path, list[str]], tally: Tally) -> Iterator[bytes]:
-    """The records of shards that are the first of their name; enters them in `tally`."""
+def _dropped(told: dict[Path, dict]) -> dict[str, int]:
+    return dict(sum((Counter(one["dropped"]) for one in told.values()), Counter()))
+
+
+def _distinct(shards: dict[Path, dict], tally: Tally) -> Iterator[bytes]:
+    """The records of shards that are the first of their name, and whose program has no near duplicate before it."""
+    smallest = smallest_keys(item for told in shards.values() for item in told["near"].items())
     seen: set[str] = set()
     with progress("joining", len(shards), unit="shards") as bar:
-        for number, (path, names) in enumerate(shards.items(), start=1):
-            for name, record in zip(names, read_records(path, len(names))):
-                if name in seen:
-                    tally.dropped["a duplicate"] += 1
+        for number, (path, told) in enumerate(shards.items(), start=1):
+            kept = {program for program, names in told["near"].items() if stays(program, names, smallest)}
+            tokens = json.loads(counts_of(path).read_text())
+            records = read_records(path, len(tokens))
+            for (name, program), length, record in zip(told["entries"], tokens, records):
+                if name in seen or program not in kept:
+                    tally.dropped["a duplicate" if name in seen else "a near duplicate"] += 1
                     continue
                 seen.add(name)
-                tally.add(from_bytes(record), len(record))
+                tally.add(from_bytes(record), length)
                 yield record
             bar.update(number)

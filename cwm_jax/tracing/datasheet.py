@@ -24,25 +24,23 @@ class Tally:
     def __init__(self, sources: list[str], dropped: Counter):
         self._sources, self.dropped = sources, dropped
         self._kinds, self._verdicts, self._lengths, self._files = Counter(), Counter(), Counter(), Counter()
-        self._frames = self._characters = 0
+        self._frames = self._tokens = 0
         self._programs: set[str] = set()
         self._pythons: set[str] = set()
         self.samples: list[dict] = []
 
-    def add(self, stored: Stored, characters: int) -> None:
-        """Enters one trace."""
+    def add(self, stored: Stored, tokens: int) -> None:
+        """Enters one trace, of so many tokens."""
         trace = stored.trace
         if sum(self._kinds.values()) % _SAMPLE_EVERY == 0 and len(self.samples) < _MOST_SAMPLES:
             frames = [frame_as_json(frame) for frame in trace.frames]
-            self.samples.append(
-                {"set": stored.kind, "name": stored.origin, "context": trace.context, "actual": frames}
-            )
+            self.samples.append({"set": stored.kind, "name": stored.origin, "context": trace.context, "actual": frames})
         self._kinds[stored.kind] += 1
         self._verdicts[trace.verdict] += 1
         self._lengths[1 << (len(trace.frames) - 1).bit_length()] += 1
         self._files[stored.origin.partition(":")[0]] += 1
         self._frames += len(trace.frames)
-        self._characters += characters
+        self._tokens += tokens
         self._programs.add(stored.program)
         self._pythons.add(trace.python)
 
@@ -52,12 +50,13 @@ class Tally:
         return {
             "traces": traces,
             "episodes": sum(self._kinds.values()) - traces,
+            "kinds": dict(self._kinds.most_common()),
             "programs": len(self._programs),
             "frames": self._frames,
-            "characters": self._characters,
+            "tokens": self._tokens,
             "dropped": dict(self.dropped.most_common()),
             "minutes": seconds / 60,
-            "traces_per_core_second": traces / max(seconds, 1e-9),
+            "traces_per_core_second": sum(self._kinds.values()) / max(seconds, 1e-9),
             "sources": self._sources,
             "python": ", ".join(sorted(self._pythons)),
             "verdicts": dict(self._verdicts.most_common()),
@@ -83,15 +82,17 @@ def write_datasheet(tally: Tally, records: dict[str, int], seconds: float, folde
 
 def datasheet_page(sheet: dict, samples: list[dict]) -> Page:
     """The datasheet as a page, with samples to step through."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sheet["kinds"].items() if kind != "trace")
     speed = f"{sheet['traces_per_core_second']:.1f} traces a second and core"
     page = Page("Datasheet of recorded traces", f"From {', '.join(sheet['sources'])}, run on Python {sheet['python']}.")
     page.add(
         key_figures(
             [
                 ("traces", f"{sheet['traces']:,}", ""),
-                ("step-over episodes", f"{sheet['episodes']:,}", ""),
+                ("episodes", f"{sheet['episodes']:,}", kinds),
                 ("programs", f"{sheet['programs']:,}", "inputs not counted"),
                 ("frames", f"{sheet['frames']:,}", ""),
+                ("tokens", f"{sheet['tokens']:,}", "of the vocabulary beside them"),
                 ("work", f"{sheet['minutes']:,.1f} min", speed),
             ]
         ),

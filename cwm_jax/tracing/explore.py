@@ -1,41 +1,46 @@
-"""Which inputs of a function are worth a trace: those that reach what none before them reached."""
+"""Which inputs of a function are worth a trace: those that take new paths, and some that take the same ones."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import zip_longest
 from random import Random
 
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.quality import difference
 from cwm_jax.tracing.recorder import Limits, record_many
-from cwm_jax.tracing.sources.functions import Subject
+from cwm_jax.tracing.sources.subject import Subject
 from cwm_jax.tracing.trace import Trace
 
 # Exceptions that tell of a guess that was wrong, not of the program.
 _WRONG_GUESS = ("TypeError(", "AttributeError(", "NameError(", "ImportError(", "ModuleNotFoundError(")
-_SHORT = Limits(wall_seconds=3.0, cpu_seconds=2, max_frames=512, max_trace_chars=64_000, max_value_chars=4_000)
+# Exceptions that tell of the sandbox.
+_CONTAINED = ("BlockingIOError(", "PermissionError(", "OSError(", "ConnectionRefusedError(", "gaierror(")
+# Of one run; longer traces are dropped.
+_LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, max_frames=512, max_trace_chars=64_000, max_value_chars=4_000)
 
 
 @dataclass(frozen=True)
 class Explorer:
-    """Tries inputs, keeps those that add coverage, and mutates those.
+    """Tries inputs and mutates those that reach what none before them reached.
 
-    Coverage is what the trace itself shows: the pairs of lines that follow each other, and what ends a function.
+    Coverage is what the trace itself shows: its path, that is the lines in the order in which they run, and how the
+    functions end. A loop that runs twice takes another path than one that runs once.
 
     Attributes:
-      keep: traces of one function, at most.
+      keep: traces of one function, at most; those of new paths go first.
+      alike: traces of one path, at most, which differ in their values (our choice: what a model has to learn of a
+        function without branches is how its values come about).
       mutants: inputs made of good ones, for each function.
-      limits: of one run; longer traces are dropped.
     """
 
-    keep: int = 4
-    mutants: int = 8
-    limits: Limits = field(default_factory=lambda: _SHORT)
+    keep: int = 24
+    alike: int = 8
+    mutants: int = 12
 
     def explore(
-        self, subjects: Iterable[Subject], isolation: Isolation, dropped: Counter
+        self, subjects: Iterable[Subject], isolation: Isolation, dropped: Counter, imports: tuple[str, ...] = ()
     ) -> Iterator[tuple[Subject, Trace]]:
         """The traces that are kept, of functions of one origin.
 
@@ -45,14 +50,15 @@ class Explorer:
           subjects: the functions.
           isolation: how far to keep them from the machine.
           dropped: traces that are not kept are counted here, by reason.
+          imports: folders from which the functions may import modules.
         """
         found = [_Found(subject) for subject in subjects]
         if not found:
             return
-        record = partial(record_many, limits=self.limits, isolation=isolation, together=True)
+        record = partial(record_many, limits=_LIMITS, isolation=isolation, together=True, imports=imports)
         self._try(found, lambda one: one.subject.inputs, record, dropped)
         self._try(found, self._mutants, record, dropped)
-        kept = [(one.subject, trace) for one in found for _, trace in one.kept]
+        kept = [(one.subject, trace) for one in found for trace in self._choose(one, dropped)]
         again = record([trace.context for _, trace in kept])
         for (subject, trace), second in zip(kept, again):
             if (apart := difference(trace, second)) is None:
@@ -66,38 +72,51 @@ class Explorer:
         for (one, arguments), trace in zip(runs, traces):
             if reason := _unfit(trace):
                 dropped[reason] += 1
-            elif len(one.kept) == self.keep or not (new := _edges(trace) - one.reached):
-                dropped["reaches nothing new"] += 1
             else:
-                one.reached |= new
-                one.kept.append((arguments, trace))
+                one.add(arguments, trace)
 
     def _mutants(self, one: "_Found") -> Iterator[dict[str, str]]:
         rng = Random(one.subject.origin)
-        good = [arguments for arguments, _ in one.kept]
-        if good and len(good) < self.keep:
+        if one.reaching and len(one.reaching) < self.keep:
             for index in range(self.mutants):
-                if near := one.subject.mutant(good[index % len(good)], rng):
+                if near := one.subject.mutant(one.reaching[index % len(one.reaching)], rng):
                     yield near
+
+    def _choose(self, one: "_Found", dropped: Counter) -> list[Trace]:
+        """One trace of each path, then the second of each, and so on."""
+        paths = [list(traces.values())[: self.alike] for traces in one.paths.values()]
+        ranked = [trace for rank in zip_longest(*paths) for trace in rank if trace is not None]
+        dropped["as good as others of its function"] += sum(map(len, one.paths.values())) - len(ranked[: self.keep])
+        return ranked[: self.keep]
 
 
 class _Found:
-    """A function, what its traces have reached, and those that are kept with their arguments."""
+    """A function and what its runs showed.
+
+    Attributes:
+      subject: the function.
+      paths: by path the traces that took it, by what they hold.
+      reaching: the arguments that were the first to take a path.
+    """
 
     def __init__(self, subject: Subject):
         self.subject = subject
-        self.reached: set[tuple] = set()
-        self.kept: list[tuple[dict[str, str], Trace]] = []
+        self.paths: dict[tuple, dict[tuple, Trace]] = {}
+        self.reaching: list[dict[str, str]] = []
+
+    def add(self, arguments: dict[str, str], trace: Trace) -> None:
+        path = tuple((frame.event, frame.line) for frame in trace.frames)
+        if path not in self.paths:
+            self.reaching.append(arguments)
+        content = tuple((frame.locals, frame.value) for frame in trace.frames)
+        self.paths.setdefault(path, {}).setdefault(content, trace)
 
 
 def _unfit(trace: Trace) -> str:
     """Why a trace is not kept, whatever it reaches; empty if nothing speaks against it."""
     if trace.verdict == "raised":
         last = [frame.value for frame in trace.frames if frame.event == "exception"][-1]
+        if last.startswith(_CONTAINED):
+            return "stopped by the sandbox"
         return "an input of the wrong kind" if last.startswith(_WRONG_GUESS) else ""
     return "" if trace.verdict == "returned" else trace.verdict
-
-
-def _edges(trace: Trace) -> set[tuple]:
-    places = [(frame.event, frame.line) for frame in trace.frames]
-    return set(pairwise(places))

@@ -36,6 +36,14 @@ class Frame:
     value: str | None = None
     line: int | None = field(default=None, compare=False)
 
+    def __init__(self, event, source, locals=None, value=None, line=None):
+        fields = self.__dict__  # half the time of the `__init__` that a frozen dataclass gets; there are millions
+        fields["event"] = event
+        fields["source"] = source
+        fields["locals"] = locals
+        fields["value"] = value
+        fields["line"] = line
+
 
 @dataclass(frozen=True)
 class Trace:

@@ -1,4 +1,4 @@
-"""The `train` and `prepare` verbs."""
+"""The `train` verb."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from cwm_jax.training.experiment import Experiment
 
 def main(argv: list[str]) -> int:
     """`train`: makes the data if need be, trains, writes the report; the same call again resumes."""
-    experiment, out = _parse("train", argv, "trains a model; the same call again resumes")
+    experiment, out = _parse(argv)
     from cwm_jax.training.loop import train
     from cwm_jax.training.preemption import Stopped
 
@@ -29,30 +29,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def prepare_main(argv: list[str]) -> int:
-    """`prepare`: makes the data of an experiment alone, or the traces of a folder of Python code."""
-    if any(word.partition("=")[0] == "--source" for word in argv):
-        from cwm_jax.tracing import prepare_cli
-
-        return prepare_cli.main(argv)
-    experiment, out = _parse(
-        "prepare",
-        argv,
-        "records programs and packs them into rows; the same call again resumes",
-        "--source PATH in place of --gin_file records the functions of any Python code; see prepare --source . --help",
-    )
-    rows = experiment.data.ready(out)
-    print(f"{rows.manifest.documents:,} documents, {rows.manifest.tokens:,} tokens in {rows.folder}")
-    return 0
-
-
-def _parse(verb: str, argv: list[str], what: str, more: str = "") -> tuple[Experiment, Path]:
+def _parse(argv: list[str]) -> tuple[Experiment, Path]:
     files, overrides, rest = config.split_gin_flags(argv)
     parser = argparse.ArgumentParser(
-        prog=f"python -m cwm_jax {verb}",
-        description=f"{verb}: {what}.",
-        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value. "
-        + more,
+        prog="python -m cwm_jax train",
+        description="Train a model; the same call again resumes.",
+        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value.",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder of the run")
     arguments = parser.parse_args(rest)

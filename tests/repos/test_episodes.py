@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_project import BAD, FILES
 
-from cwm_jax.repos import SuiteLimits
+from cwm_jax.repos import Build, SuiteLimits
 from cwm_jax.tracing import parse, record, render, resolve
 from cwm_jax.tracing.language import source_lines
 from cwm_jax.tracing.recordings import Caps, read_journal, record_suite
 from cwm_jax.tracing.sources.repositories import Repositories
-from cwm_jax.tracing.store import from_bytes, to_bytes
+from cwm_jax.tracing.store import Stored, from_bytes, to_bytes
 from cwm_jax.tracing.trace import START_MARKER
 
 LIMITS = SuiteLimits(wall_seconds=60, test_seconds=2.0)
@@ -85,9 +85,14 @@ def test_every_cut_is_a_sound_trace(recordings, seed, step_in, depth, data):
     assert all(state in whole for state in states(trace)), "no part of the whole trace, in order"
 
 
+def stored_in(build: Build, dropped: Counter, **caps) -> list[Stored]:
+    source = Repositories(caps=Caps(**caps), limits=LIMITS)
+    return [found.stored for found in source.episodes(build, dropped)]
+
+
 def test_episodes_are_stored_and_the_same_twice(good):
     dropped = Counter()
-    found = list(Repositories(limits=LIMITS).episodes(good, dropped))
+    found = stored_in(good, dropped)
     assert [from_bytes(to_bytes(stored)) for stored in found] == found
     assert {stored.kind for stored in found} == {"episode"}
     origins = Counter(stored.origin for stored in found)
@@ -96,13 +101,13 @@ def test_episodes_are_stored_and_the_same_twice(good):
     machine = {str(good.environment), sys.base_prefix} - {"/usr", "/usr/local"}
     assert not any(path in render(one.trace) for one in found for path in machine)
     assert dropped["not the same twice"] == 1 and dropped["a path of this machine"] >= 1
-    assert found == list(Repositories(limits=LIMITS).episodes(good, Counter()))
+    assert found == stored_in(good, Counter())
 
 
 def test_tests_that_fail_give_no_episodes_and_others_do(tiny):
     text = BAD.replace("MARK", "/usr/mark").replace("PORT", "1")
     build, dropped = tiny.build(test_bad=text, test_good=FILES["tests/test_good.py"]), Counter()
-    found = list(Repositories(limits=LIMITS).episodes(build, dropped))
+    found = stored_in(build, dropped)
     assert dropped["project: tests fail"] == 1
     assert not any("forever" in stored.origin for stored in found)
     assert any(stored.origin.endswith("Counter.add") for stored in found)
@@ -115,7 +120,7 @@ def test_tests_that_fail_give_no_episodes_and_others_do(tiny):
 )  # fmt: skip
 def test_caps_hold(good, caps, reason):
     dropped = Counter()
-    for stored in Repositories(caps=Caps(**caps), limits=LIMITS).episodes(good, dropped):
+    for stored in stored_in(good, dropped, **caps):
         assert len(stored.trace.frames) <= caps.get("frames", 1000)
         assert all(len(v) <= caps.get("value_chars", 1000) for f in stored.trace.frames for _, v in f.locals or ())
     assert dropped[reason] > 0

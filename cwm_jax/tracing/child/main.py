@@ -18,10 +18,15 @@ import sys
 import types
 from _thread import get_ident
 
-from journal import Journal
 from streams import Streams
-from tracer import FILE_NAME, make_tracer
+from tracer import FILE_NAME
 from values import Renderer, to_json
+
+try:  # the same in C, where cwm_jax/tracing/native.py has built it
+    from native import Journal, make_tracer
+except ImportError:
+    from journal import Journal
+    from tracer import make_tracer
 
 MARKER = "# << START_OF_TRACE"
 CO_OPTIMIZED, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x1, 0x20, 0x80, 0x200
@@ -186,9 +191,12 @@ def describe(error: BaseException) -> str:
 
 
 def main() -> None:
-    del sys.path[0], sys.modules["journal"], sys.modules["streams"], sys.modules["tracer"], sys.modules["values"]
+    del sys.path[0]
+    for name in ("native", "journal", "streams", "tracer", "values"):
+        sys.modules.pop(name, None)
     os.dup2(1, 2)
-    settings = dict(word.split("=") for word in sys.argv[1:])
+    settings = dict(word.split("=", 1) for word in sys.argv[1:])
+    sys.path += filter(None, settings.pop("imports").split(os.pathsep))
     settings = {name: int(value) for name, value in settings.items()}
     files = [settings.pop(name) for name in ("journal", "request", "done")]
     capacity = settings.pop("capacity")

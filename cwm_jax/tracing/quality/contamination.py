@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cwm_jax.tracing.sources.normal import bare, normalise
@@ -94,6 +95,25 @@ def read_benchmark(name: str, path: Path) -> list[Item]:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """A benchmark whose programs stay out of training data.
+
+    Attributes:
+      name: `cruxeval`, `humaneval` or `mbpp`.
+      path: its own JSON lines file.
+    """
+
+    name: str
+    path: str
+
+
+@lru_cache(1)
+def decontamination(benchmarks: tuple[Benchmark, ...]) -> "Decontamination":
+    """The filter against these; made once in a process. Raises as `Decontamination.against`."""
+    return Decontamination.against({one.name: Path(one.path) for one in benchmarks})
+
+
+@dataclass(frozen=True)
 class Decontamination:
     """The filter. `Decontamination.against(...)` makes one; it pickles, so workers can share it.
 
@@ -141,6 +161,8 @@ class Decontamination:
           code: a program or a trace context.
           asserts: what else is known of it, as Python text, such as a traced call: `"assert f(1) == 2"`.
         """
+        if not self.functions and not self.grams:
+            return ""
         tree = _parsed(code)
         for mark in _functions(tree):
             if mark in self.functions:

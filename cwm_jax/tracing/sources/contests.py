@@ -6,17 +6,25 @@ drops traces of more than 10 k line events or 1 MB; here it is the solutions tha
 """
 
 import gzip
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from cwm_jax.tracing import Isolation, Job, Limits, Trace, record_many, render
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.language import render
+from cwm_jax.tracing.parts import Found
+from cwm_jax.tracing.recorder import Job, Limits, record_many
 from cwm_jax.tracing.script import CannotTrace, script_context
+from cwm_jax.tracing.sources.program import fingerprint
+from cwm_jax.tracing.store import Stored
+from cwm_jax.tracing.trace import Trace
 
+_PROBLEMS_PER_PART = 4
 _PYTHON3 = 3  # in the data set's enumeration of languages
 _TESTS = ("public_tests", "private_tests", "generated_tests")
 _MOST_LINES = 10_000
@@ -73,15 +81,33 @@ class Contests:
         if self.solutions < 1 or self.tests < 1:
             raise ValueError(f"Contests.solutions={self.solutions} and tests={self.tests} must be at least 1")
 
-    def work(self, dropped: Counter[str]) -> Iterator[Solution]:
-        """The solutions, in the order of the file; counts in `dropped`, by reason, what gives none.
+    def parts(self, folder: Path, limit: int | None = None) -> list["SolutionsOfProblems"]:
+        """A few problems each; see `Source`."""
+        with self._open() as lines:
+            count = sum(1 for _ in islice(lines, limit))
+        digest = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        firsts = range(0, count, _PROBLEMS_PER_PART)
+        return [SolutionsOfProblems(self, digest, at, min(at + _PROBLEMS_PER_PART, count)) for at in firsts]
+
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return (Path(self.path).name,)
+
+    def _open(self) -> BinaryIO:
+        path = Path(self.path)
+        if not path.is_file():
+            raise FileNotFoundError(f"Contests.path={self.path!r} is no file; name one of CodeContests' JSON lines")
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+    def work(self, dropped: Counter[str], first: int = 0, last: int | None = None) -> Iterator[Solution]:
+        """The solutions of problems `first` to `last`, in the order of the file; counts in `dropped`, by reason, what
+        gives none.
 
         Raises:
           OSError: the file cannot be read.
         """
-        path = Path(self.path)
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            for line in lines:
+        with self._open() as lines:
+            for line in islice(lines, first, last):
                 try:
                     yield from self._solutions(json.loads(line), dropped)
                 except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
@@ -109,6 +135,28 @@ class Contests:
                 if len((given + answer).encode()) <= _MOST_TEXT:
                     found.setdefault(given, answer)
         return tuple(Case(*item) for item in sorted(found.items(), key=lambda item: len(item[0]))[: self.tests])
+
+
+@dataclass(frozen=True)
+class SolutionsOfProblems:
+    """The solutions of a few problems of one file."""
+
+    source: Contests
+    digest: str
+    first: int
+    last: int
+
+    @property
+    def mark(self) -> str:
+        return f"{self.digest} {self.first} {self.last}"
+
+    def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
+        """Their traces; see `Part`."""
+        for solution in self.source.work(dropped, self.first, self.last):
+            program = fingerprint(solution.context)
+            origin = f"{solution.problem}:{'correct' if solution.correct else 'incorrect'}"
+            for test, trace in record_solution(solution, dropped, isolation):
+                yield Found(Stored("trace", origin, program, trace), solution.context, (test.input,))
 
 
 def _contexts(solutions: dict, dropped: Counter[str]) -> Iterator[str]:

@@ -5,100 +5,62 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from random import Random
 
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.explore import Explorer
+from cwm_jax.tracing.parts import Found
 from cwm_jax.tracing.source import bound_names, walk_scope
-from cwm_jax.tracing.sources.inputs import drawn, in_docstring, mutated, strategy_of
+from cwm_jax.tracing.sources.inputs import drawn, in_docstring, strategy_of
+from cwm_jax.tracing.sources.places import Place, find_places
+from cwm_jax.tracing.sources.program import fingerprint
 from cwm_jax.tracing.sources.slices import Module, Unfit, check_plain
-from cwm_jax.tracing.wrap import start_name, wrap_call
+from cwm_jax.tracing.sources.subject import Subject
+from cwm_jax.tracing.store import Stored
+from cwm_jax.tracing.wrap import start_name
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
-_SKIPPED = {"site-packages", "__pycache__", "node_modules", "build", "dist", "idle_test", "lib2to3"}
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A function that can be called: its context but for the call.
-
-    Attributes:
-      origin: where it is from, such as `textwrap.py:dedent`.
-      code: the definitions that it needs, itself included.
-      call: text of the call, with `{made}` for the arguments of the class and then `{arguments}` for its own.
-      names: parameters of the function, then those of its class, the latter with a leading dot.
-      start: name of the marked function that makes the call.
-      awaited: whether the call gives a coroutine.
-      inputs: arguments by parameter, or the whole argument list under "" where a doctest gave it.
-    """
-
-    origin: str
-    code: str
-    call: str
-    names: tuple[str, ...]
-    start: str
-    awaited: bool
-    inputs: tuple[dict[str, str], ...]
-
-    def context(self, arguments: dict[str, str]) -> str:
-        """The context that traces one call."""
-        given = [name for name in self.names if name in arguments]
-        own = arguments.get("", ", ".join(_spelled(name, arguments) for name in given if name[0] != "."))
-        made = ", ".join(_spelled(name, arguments) for name in given if name[0] == ".")
-        before, _, after = self.call.partition("{arguments}")
-        call = before.replace("{made}", made) + (own + after if "{arguments}" in self.call else "")
-        return wrap_call(self.code, call, start=self.start, awaited=self.awaited)
-
-    def mutant(self, arguments: dict[str, str], rng: Random) -> dict[str, str] | None:
-        """Arguments near those that were found good; None where none are known by name."""
-        names = [name for name in self.names if name in arguments]
-        if not names:
-            return None
-        name = rng.choice(names)
-        return arguments | {name: mutated(arguments[name], rng)}
-
-
-def _spelled(name: str, arguments: dict[str, str]) -> str:
-    return f"{name.lstrip('.*')}={arguments[name]}" if name.lstrip(".").startswith("*") else arguments[name]
+_FILES_PER_PART = 4
 
 
 @dataclass(frozen=True)
 class Functions:
-    """Functions and methods of the Python files of a folder, or of one file, that stand by themselves.
+    """Functions and methods of Python files that stand by themselves.
 
-    A function that needs more than the standard library and its own module is counted and left out.
+    A function that needs more than the standard library and its own package is counted and left out. What it needs of
+    its own module stands in its context, what it needs of others is imported.
 
     Attributes:
-      path: a folder or a file.
+      paths: folders, files, pinned source distributions (`inflection==0.5.1`), names of installed packages, or
+        `stdlib`: the standard library of this Python.
+      explorer: finds inputs that are worth a trace.
       tries: argument lists drawn for a function, beside those of its doctests.
       max_chars: functions whose slices are longer are left out.
       seed: of the draws.
     """
 
-    path: str
-    tries: int = 8
-    max_chars: int = 6_000
+    paths: tuple[str, ...]
+    explorer: Explorer = field(default_factory=Explorer)
+    tries: int = 16
+    max_chars: int = 16_000
     seed: int = 0
 
-    def files(self) -> list[Path]:
-        """What is read, in a fixed order.
+    def parts(self, folder: Path, limit: int | None = None) -> list["FunctionsOfFiles"]:
+        """A few files each; see `Source`."""
+        files = [(place, file) for place in find_places(self.paths, folder) for file in place.files()][:limit]
+        groups = [files[first : first + _FILES_PER_PART] for first in range(0, len(files), _FILES_PER_PART)]
+        return [FunctionsOfFiles(self, tuple(group)) for group in groups]
 
-        Raises:
-          FileNotFoundError: there is no such folder or file.
-        """
-        root = Path(self.path)
-        if root.is_file():
-            return [root]
-        if not root.is_dir():
-            raise FileNotFoundError(f"Functions.path={self.path!r} is no folder and no file; name one with Python code")
-        found = root.rglob("*.py")
-        return sorted(path for path in found if _SKIPPED.isdisjoint(path.relative_to(root).parts))
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return tuple(Path(path).name for path in self.paths)
 
-    def work(self, path: Path, dropped: Counter) -> Iterator[Subject]:
+    def work(self, place: Place, file: Path, dropped: Counter) -> Iterator[Subject]:
         """The functions of one file; counts in `dropped`, by reason, what is left out."""
-        name = path.relative_to(self.path) if Path(self.path).is_dir() else path.name
         try:
-            text = path.read_bytes().decode()
-            module = Module(text)
+            text = file.read_bytes().decode()
+            module = Module(text, place.package_of(file)[1])
         except UnicodeDecodeError:
             dropped["file is not UTF-8"] += 1
             return
@@ -110,7 +72,7 @@ class Functions:
             return
         for found in _callables(module.tree):
             try:
-                yield self._subject(module, found, f"{name}:{found.label}")
+                yield self._subject(module, found, f"{place.name_of(file)}:{found.label}")
             except Unfit as reason:
                 dropped[str(reason)] += 1
 
@@ -129,7 +91,48 @@ class Functions:
             names += tuple(optional)
             inputs += extended
         start = start_name(bound_names(ast.parse(code).body))
-        return Subject(origin, code, found.call, names, start, found.awaited, tuple(inputs))
+        return Subject(
+            origin, code, ast.unparse(found.function), found.call, names, start, found.awaited, tuple(inputs)
+        )
+
+
+@dataclass(frozen=True)
+class FunctionsOfFiles:
+    """The functions of a few files."""
+
+    source: Functions
+    files: tuple[tuple[Place, Path], ...]
+
+    @property
+    def mark(self) -> str:
+        told = [f"{place.name_of(file)} {hashlib.sha256(_bytes(file)).hexdigest()}" for place, file in self.files]
+        return "\n".join(told)
+
+    def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
+        """Their traces; see `Part`."""
+        for place, file in self.files:
+            subjects = self.source.work(place, file, dropped)
+            folder = place.package_of(file)[0]
+            for subject, trace in self.source.explorer.explore(subjects, isolation, dropped, (folder,) * bool(folder)):
+                if folder and any(folder in (frame.value or str(frame.locals)) for frame in trace.frames):
+                    dropped["private: path"] += 1
+                    continue
+                try:
+                    program = _fingerprint(subject.code)
+                except RecursionError:
+                    dropped["source nested too deeply"] += 1
+                    continue
+                yield Found(Stored("trace", subject.origin, program, trace), subject.own)
+
+
+_fingerprint = lru_cache(16)(fingerprint)  # all traces of a function have the same, and stand in a row
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""  # counted when it is its turn
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 
-from cwm_jax.repos import Build, SuiteLimits, run_tests
+from cwm_jax.repos import Build, Builder, NotBuilt, SuiteLimits, run_tests
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import compress, render, source_line
+from cwm_jax.tracing.parts import Found
 from cwm_jax.tracing.recorder import Limits
 from cwm_jax.tracing.recordings import Call, Caps, Code, Recording, record_suite
 from cwm_jax.tracing.source import FUNCTIONS, first_line
@@ -41,6 +43,9 @@ class Repositories:
     """Episodes of the functions that a project's tests call.
 
     Attributes:
+      projects: pinned source distributions (`inflection==0.5.1`), folders that pip can install, or commits of a git
+        repository (`PATH@REVISION`). What did not change from one commit of a project to the next is a duplicate.
+      requirements: what tests need besides; pytest among it.
       caps: bounds on what is recorded; `depth` is also how deep calls are inlined.
       limits: of a run of the tests.
       step_in: probability that a call is inlined. One that raises always is, where the depth allows.
@@ -49,6 +54,8 @@ class Repositories:
       seed: of the draws.
     """
 
+    projects: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ("pytest==9.2.0",)
     caps: Caps = field(default_factory=Caps)
     limits: SuiteLimits = field(default_factory=SuiteLimits)
     step_in: float = 0.5
@@ -56,7 +63,16 @@ class Repositories:
     max_chars: int = 16_000
     seed: int = 0
 
-    def episodes(self, build: Build, dropped: Counter, isolation: Isolation = Isolation.BUBBLEWRAP) -> Iterator[Stored]:
+    def parts(self, folder: Path, limit: int | None = None) -> list["EpisodesOfProject"]:
+        """One for each project; see `Source`."""
+        folders = {project: Path(folder) / "builds" / Path(project).name for project in self.projects[:limit]}
+        return [EpisodesOfProject(self, project, where) for project, where in folders.items()]
+
+    def names(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return tuple(f"tests of {Path(project).name}" for project in self.projects)
+
+    def episodes(self, build: Build, dropped: Counter, isolation: Isolation = Isolation.BUBBLEWRAP) -> Iterator[Found]:
         """The episodes of one project, each once.
 
         The tests run three times: alone, for the verdict, and twice recorded, since a recording may itself disturb
@@ -79,15 +95,15 @@ class Repositories:
         again = Counter()
         first = self._distinct(build, dropped, isolation)
         second = self._distinct(build, again, isolation)
-        for text, stored in first.items():
+        for text, found in first.items():
             if text in second:
-                yield stored
+                yield found
             else:
                 dropped["not the same twice"] += 1
 
-    def _distinct(self, build: Build, dropped: Counter, isolation: Isolation) -> dict[str, Stored]:
+    def _distinct(self, build: Build, dropped: Counter, isolation: Isolation) -> dict[str, Found]:
         """The episodes of one recorded run, by their text."""
-        found: dict[str, Stored] = {}
+        found: dict[str, Found] = {}
         places = [str(build.environment)]
         places += [] if sys.base_prefix.startswith("/usr") else [sys.base_prefix]  # /usr tells nothing of a machine
         for recording in record_suite(build, self.caps, self.limits, isolation)[1]:
@@ -104,7 +120,8 @@ class Repositories:
             program = hashlib.sha256(origin.encode()).hexdigest()[:16]
             if text in found:
                 dropped["a duplicate"] += 1
-            found.setdefault(text, Stored("episode", origin, program, trace))
+            own = ast.unparse(_definition(_module(code.text), code))
+            found.setdefault(text, Found(Stored("episode", origin, program, trace), own, (text,)))
         return found
 
     def cut(self, recording: Recording, rng: Random) -> Trace:
@@ -142,6 +159,34 @@ class Repositories:
                 yield from self._shown(event, depth - 1, rng)
             else:
                 yield from _outline(event)
+
+
+@dataclass(frozen=True)
+class EpisodesOfProject:
+    """The episodes of one project, which is built if need be.
+
+    Attributes:
+      source: the bounds.
+      project: as the source names it.
+      folder: of the build.
+    """
+
+    source: Repositories
+    project: str
+    folder: Path
+
+    @property
+    def mark(self) -> str:
+        return self.project
+
+    def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
+        """Its episodes; see `Part`."""
+        try:
+            build = Builder(self.source.requirements).build(self.project, self.folder)
+        except NotBuilt as reason:
+            dropped[f"project: {reason}"] += 1
+            return
+        yield from self.source.episodes(build, dropped, isolation)
 
 
 def _outline(call: Call) -> Iterator[tuple[Code, Frame]]:
@@ -192,7 +237,7 @@ def _context(entry: Code, shown: Shown) -> tuple[str, dict[tuple[str, int], int]
             before = line
     plain = "\n".join([*texts, ""])
     check_plain(plain)
-    texts[lines[entry.path, _def_line(modules[entry.path], entry)] - 1] += START_MARKER
+    texts[lines[entry.path, _definition(modules[entry.path], entry).lineno] - 1] += START_MARKER
     context = "\n".join([*texts, ""])
     if _meaning(context) != _meaning(plain):
         raise Unfit("a def line that cannot carry the start marker")
@@ -204,11 +249,11 @@ def _module(text: str) -> Module:
     return Module(text)
 
 
-def _def_line(module: Module, code: Code) -> int:
-    """The line of the `def` of a function, which its code counts from the first decorator."""
+def _definition(module: Module, code: Code) -> ast.FunctionDef | ast.AsyncFunctionDef:
+    """The `def` of a function, which its code counts from the first decorator."""
     for node in ast.walk(module.tree):
         if isinstance(node, FUNCTIONS) and first_line(node) == code.first_line and code.name.endswith(node.name):
-            return node.lineno
+            return node
     raise Unfit("a function without a def line")
 
 
