@@ -164,6 +164,33 @@ async def main():  # << START_OF_TRACE
     assert any(step.task == 3 and step.what["message"] == result for step in found.messages("receive"))
 
 
+def test_an_event_loop_by_hand_and_a_task_that_fails():
+    found = run(
+        """\
+import asyncio
+async def fail(future):
+    future.set_result(1)
+    raise KeyError("x")
+async def work():
+    future = asyncio.get_running_loop().create_future()
+    task = asyncio.ensure_future(fail(future))
+    await asyncio.sleep(0)
+    try:
+        return await future, await task
+    except KeyError as error:
+        return error
+def main():  # << START_OF_TRACE
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(work())
+    finally:
+        loop.close()
+"""
+    )
+    assert value(found) == "KeyError('x')"
+    assert [(step.task, step.what["task"]) for step in found.messages("join")] == [(1, "2"), (0, "1")]
+
+
 PROCESSES = """\
 import multiprocessing as mp, sys
 def work(end, results, lock, counter, go):

@@ -14,22 +14,28 @@ def use_python_asyncio() -> None:
 def report_coroutines(baton, render, reports) -> None:
     """Has the tasks of asyncio reported; to be called before the program runs."""
     import asyncio
-    from asyncio import base_events, events, futures
 
-    baton.order(futures.Future)
-    thread = baton.thread
+    baton.order(asyncio.Future)
     woken = _Woken(baton)
-    step, wakeup = asyncio.Task._Task__step, asyncio.Task._Task__wakeup
+    _report_steps(asyncio, baton, woken)
+    _report_starts(asyncio, baton, woken)
+    _report_results(asyncio, baton, render, reports)
+    _report_groups(asyncio, woken)
 
-    def create_task(original):
-        def create(self, coroutine, **kwargs):
-            task = original(self, coroutine, **kwargs)
-            name = f"{task.get_name()} ({getattr(coroutine, '__name__', 'coroutine')})"  # as threads are named
-            # Before the entry is entered, whatever runs is the main task: it may be a coroutine itself.
-            task._number = baton.spawn("asyncio", name, None, False) if baton.recording else thread.task
-            return task
+    def put(_, queue, item):
+        baton.tell("send", baton.channel(queue), type(queue).__name__, id(item), render(item, "item"))
 
-        return create
+    def got(item, queue):
+        baton.tell("receive", baton.channel(queue), id(item), False)
+
+    reports(baton, asyncio.Queue, "put_nowait", put)
+    reports(baton, asyncio.Queue, "get_nowait", got)
+
+
+def _report_steps(asyncio, baton, woken) -> None:
+    """Whoever runs a step is the task that reports; and first it says what has woken it up."""
+    thread, step, wakeup = baton.thread, asyncio.Task._Task__step, asyncio.Task._Task__wakeup
+    await_result = asyncio.Future.__await__
 
     def run_step(self, *exception):
         before, thread.task = thread.task, getattr(self, "_number", thread.task)
@@ -48,14 +54,48 @@ def report_coroutines(baton, render, reports) -> None:
         self._awaited = future
         wakeup(self, future)
 
+    def wait(self):
+        if self.done() and thread.stepping:  # nobody needs to wake the task up
+            woken.by(self)
+        return (yield from await_result(self))
+
     wake.__qualname__ = "Task.task_wakeup"  # as asyncio in C calls it where a future prints whom it will call
+    asyncio.Task._Task__step, asyncio.Task._Task__wakeup = run_step, wake
+    asyncio.Future.__await__ = asyncio.Future.__iter__ = wait
+
+
+def _report_starts(asyncio, baton, woken) -> None:
+    loop = asyncio.BaseEventLoop
+    create, until_complete = loop.create_task, loop.run_until_complete
+
+    def create_task(self, coroutine, **kwargs):
+        task = create(self, coroutine, **kwargs)
+        name = f"{task.get_name()} ({getattr(coroutine, '__name__', 'coroutine')})"  # as threads are named
+        # Before the entry is entered, whatever runs is the main task: it may be a coroutine itself.
+        task._number = baton.spawn("asyncio", name, None, False) if baton.recording else baton.thread.task
+        return task
+
+    def run_until_complete(self, future):
+        future = asyncio.ensure_future(future, loop=self)
+        try:
+            return until_complete(self, future)
+        finally:
+            if future.done():
+                woken.by(future)
+
+    loop.create_task, loop.run_until_complete = create_task, run_until_complete
+
+
+def _report_results(asyncio, baton, render, reports) -> None:
+    """A result that a task sets is a message; one that a callback sets has the cause of that callback."""
+    thread, run, copy = baton.thread, asyncio.Handle._run, asyncio.futures._copy_future_state
 
     def result_set(_, future, value=None):
-        if thread.stepping:
-            if not isinstance(future, asyncio.Task):
-                baton.tell("send", baton.channel(future), "Future", 0, render(value, "result"))
-        elif thread.cause is not future:
-            future._cause = thread.cause
+        if not thread.stepping:
+            if thread.cause is not future:
+                future._cause = thread.cause
+        elif not isinstance(future, asyncio.Task):
+            baton.tell("send", baton.channel(future), "Future", 0, render(value, "result"))
 
     def run_handle(self):
         first = self._args[0] if self._args else None
@@ -71,27 +111,8 @@ def report_coroutines(baton, render, reports) -> None:
         thread.quiet = quiet
         destination._cause = source
 
-    def run_until_complete(self, future):
-        result = until_complete(self, future)
-        woken.by(future)
-        return result
-
-    run, copy, until_complete = events.Handle._run, futures._copy_future_state, None
-    base_events.BaseEventLoop.create_task = create_task(base_events.BaseEventLoop.create_task)
-    asyncio.Task._Task__step, asyncio.Task._Task__wakeup = run_step, wake
     reports(baton, asyncio.Future, "set_result set_exception", result_set)
-    events.Handle._run, futures._copy_future_state = run_handle, copy_state
-    until_complete = base_events.BaseEventLoop.run_until_complete
-    base_events.BaseEventLoop.run_until_complete = run_until_complete
-
-    def put(_, queue, item):
-        baton.tell("send", baton.channel(queue), type(queue).__name__, id(item), render(item, "item"))
-
-    reports(baton, asyncio.Queue, "put_nowait", put)
-    reports(
-        baton, asyncio.Queue, "get_nowait", lambda item, of: baton.tell("receive", baton.channel(of), id(item), False)
-    )
-    _report_groups(asyncio, woken)
+    asyncio.Handle._run, asyncio.futures._copy_future_state = run_handle, copy_state
 
 
 class _Woken:
