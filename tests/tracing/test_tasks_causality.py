@@ -182,3 +182,21 @@ def test_a_program_of_one_task_has_its_plain_trace():
         )
         assert run.trace(0) == trace and (run.verdict, run.reason, run.python) == (trace.verdict, "", trace.python)
         assert all(isinstance(step.what, Frame) for step in run.steps) and len(run.tasks) == 1
+
+
+def test_a_coroutine_has_its_plain_trace():
+    context = """\
+import asyncio
+async def nap(n):
+    await asyncio.sleep(n)
+    return [n]
+async def main():  # << START_OF_TRACE
+    future = asyncio.get_running_loop().create_future()
+    future.set_result("x")
+    return await nap(0), await nap(0.001), await future
+"""
+    run, trace = (
+        record_tasks(context, isolation=Isolation.LIMITS_ONLY),
+        record(context, isolation=Isolation.LIMITS_ONLY),
+    )
+    assert run.trace(0) == trace and trace.frames[-1].value == "([0], [0.001], 'x')"

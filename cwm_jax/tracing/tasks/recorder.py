@@ -7,9 +7,10 @@ Recorded are the frames of the context's code in every thread, asyncio task, for
 `os.fork`, and of what `sys.executable` runs with `-c` or from a file. What is started otherwise (other programs,
 `python -m`, the fork server) is a task without frames that ends with its status.
 
-Not deterministic, so record twice and compare: programs that wait for unrecorded processes, process ids outside of
-bubblewrap, `datetime.now`, and `id`. Blocking calls that pass by Python's `os`, `select`ors and `io` (a raw
-`socket.recv`, `fcntl.lockf`) hold everybody up until `wall_seconds`.
+Not deterministic, so record twice and compare (runs are equal or not): programs that wait for unrecorded processes;
+process ids outside of bubblewrap; `datetime.now`; `id`. No messages, though in
+order: bytes through sockets, `asyncio.Event` and the like where nobody waits. Blocking calls that pass
+by Python's `os`, selectors and `socket` (`fcntl.lockf`, a lock in C) hold everybody up until `wall_seconds`.
 """
 
 import os
