@@ -185,7 +185,7 @@ class _Interpreter:
             self._journal, self._request, self._done = files["journal"], request, done
             stack.callback(os.close, request)
             stack.callback(os.close, done)
-            settings = files | {"capacity": self._capacity} | _caps(limits) | bounds
+            settings = files | {"capacity": self._capacity} | caps_of(limits) | bounds
             argv = [sys.executable, "-s", str(_CHILD / "main.py")]
             argv += [f"{name}={value}" for name, value in settings.items()]
             argv += [f"imports={os.pathsep.join(imports)}"]
@@ -249,7 +249,8 @@ class _Interpreter:
         self._stack.close()
 
 
-def _caps(limits: Limits) -> dict[str, int]:
+def caps_of(limits: Limits) -> dict[str, int]:
+    """The limits that the child keeps itself."""
     names = ("cpu_seconds", "max_frames", "max_trace_chars", "max_value_chars", "max_depth")
     return {name: getattr(limits, name) for name in names}
 
@@ -276,7 +277,7 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
         rest = read_frames(list(dict.fromkeys(records)), lines, EVENTS, Frame, known)
         for record, (kind, second, third, *hidden) in zip(rest, json.loads(f"[{','.join(rest)}]")):
             if kind.__class__ is int:
-                known[record] = _frame(EVENTS[kind], second, third, lines, *hidden)
+                known[record] = to_frame(EVENTS[kind], second, third, lines, *hidden)
             elif kind == "start":
                 python = second
             elif kind == "render":
@@ -296,9 +297,10 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 
-def _frame(
+def to_frame(
     event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str], hidden: dict[str, str] | None = None
 ) -> Frame:
+    """The frame that a record of the child's holds; `lines` are those of the code that ran, by number."""
     source = lines.get(line, "\n")  # code that the program compiled itself under our file name has other lines
     if event in ("call", "line"):
         "".join(content.values())  # refuses what is no text

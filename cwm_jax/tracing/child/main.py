@@ -214,4 +214,5 @@ def main() -> None:
         recorder.record(os.pread(files[0], context, capacity).decode(), os.pread(files[0], stdin, capacity + context))
 
 
-main()
+if __name__ == "__main__":
+    main()
