@@ -4,6 +4,7 @@ Download and build run outside the sandbox, as pip does them: they need the pack
 build backend runs already when pip asks for its name. Only a time limit holds them. The tests run inside.
 """
 
+import io
 import os
 import re
 import shutil
@@ -70,15 +71,16 @@ class Builder:
         """The project, built in `folder`, or found there as an earlier call left it.
 
         Args:
-          project: `NAME==VERSION`, whose source distribution pip downloads, or the path of an unpacked one.
+          project: `NAME==VERSION`, whose source distribution pip downloads, the path of an unpacked one, or
+            `PATH@REVISION`, a revision of a git repository.
           folder: new, or of an earlier build of the same project.
 
         Raises:
-          ValueError: `project` is neither; or the folder holds another one.
+          ValueError: `project` is none of these; or the folder holds another one.
           NotBuilt: it cannot be downloaded or built.
         """
         folder, local = Path(folder).resolve(), Path(project).is_dir()
-        name = Path(project).resolve().name if local else project
+        name = Path(project).resolve().name if local else Path(project).name
         built, finished = Build(name, folder / "source", folder / "environment"), folder / "built"
         if finished.exists():
             if finished.read_text() != name:
@@ -86,8 +88,11 @@ class Builder:
             return built
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        repository, _, revision = project.rpartition("@")
         if local:
             shutil.copytree(project, built.source, symlinks=True, ignore=_NOT_SOURCE)
+        elif Path(repository or "nothing").is_dir():
+            _check_out(Path(repository), revision, built.source)
         else:
             self.download(project, built.source)
         _show_to_everyone(built.source)
@@ -103,7 +108,7 @@ class Builder:
           NotBuilt: it cannot be downloaded or unpacked.
         """
         if not is_pinned(project):
-            raise ValueError(f"project={project!r} is no folder and no pinned name; write it as NAME==VERSION")
+            raise ValueError(f"project={project!r} is no folder; write PATH, PATH@REVISION or NAME==VERSION")
         source.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             words = ["download", "--no-deps", "--no-binary", project.partition("==")[0], "--dest", folder, project]
@@ -150,6 +155,16 @@ def _unpack(archive: Path, source: Path) -> None:
             top.rename(source)
     except (tarfile.TarError, ValueError, OSError) as error:
         raise NotBuilt("source distribution cannot be unpacked", f"{archive.name}: {error}") from error
+
+
+def _check_out(repository: Path, revision: str, source: Path) -> None:
+    """Unpacks a revision of a git repository as the folder `source`."""
+    words = ["git", "-C", str(repository), "archive", "--format=tar", revision]
+    done = subprocess.run(words, capture_output=True)
+    if done.returncode:
+        raise NotBuilt("no such revision", f"{repository}@{revision}: {done.stderr.decode(errors='replace').strip()}")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        tar.extractall(source, filter="data")
 
 
 def _show_to_everyone(folder: Path) -> None:

@@ -40,7 +40,7 @@ class Explorer:
     mutants: int = 12
 
     def explore(
-        self, subjects: Iterable[Subject], isolation: Isolation, dropped: Counter
+        self, subjects: Iterable[Subject], isolation: Isolation, dropped: Counter, imports: tuple[str, ...] = ()
     ) -> Iterator[tuple[Subject, Trace]]:
         """The traces that are kept, of functions of one origin.
 
@@ -50,11 +50,12 @@ class Explorer:
           subjects: the functions.
           isolation: how far to keep them from the machine.
           dropped: traces that are not kept are counted here, by reason.
+          imports: folders from which the functions may import modules.
         """
         found = [_Found(subject) for subject in subjects]
         if not found:
             return
-        record = partial(record_many, limits=_LIMITS, isolation=isolation, together=True)
+        record = partial(record_many, limits=_LIMITS, isolation=isolation, together=True, imports=imports)
         self._try(found, lambda one: one.subject.inputs, record, dropped)
         self._try(found, self._mutants, record, dropped)
         kept = [(one.subject, trace) for one in found for trace in self._choose(one, dropped)]

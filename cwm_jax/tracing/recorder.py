@@ -99,6 +99,7 @@ def record_many(
     limits: Limits = Limits(),
     isolation: Isolation = Isolation.BUBBLEWRAP,
     together: bool = False,
+    imports: tuple[str, ...] = (),
 ) -> Iterator[Trace]:
     """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
 
@@ -108,27 +109,28 @@ def record_many(
     another in one interpreter, which is replaced when a program ends it: for programs of our own.
     There the next program already runs while you look at a trace, so `contexts` is read one ahead.
     `together` has programs share an interpreter inside bubblewrap, too: 20 times as fast, for programs
-    of one origin, as one may leave something behind for the next.
+    of one origin, as one may leave something behind for the next. From the folders `imports` the programs
+    can import modules, besides those of the standard library.
     """
     jobs = (_checked(context, limits) for context in contexts)
     if together or isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(jobs, limits, isolation)
+        yield from _record_in_turn(jobs, limits, isolation, imports)
         return
     for job in jobs:
-        with _Interpreter(limits, isolation) as child:
+        with _Interpreter(limits, isolation, imports) as child:
             child.send(job)
             run = child.receive() or _CORRUPTED
         yield _trace(job.context, *run, limits)
 
 
-def _record_in_turn(jobs: Iterable[Job], limits: Limits, isolation: Isolation) -> Iterator[Trace]:
+def _record_in_turn(jobs: Iterable[Job], limits: Limits, isolation: Isolation, imports) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = stack.enter_context(_Interpreter(limits, isolation))
+        child = stack.enter_context(_Interpreter(limits, isolation, imports))
         before = None
         for job in chain(jobs, [None]):
             if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, isolation))
+                child = stack.enter_context(_Interpreter(limits, isolation, imports))
                 child.send(before)
                 run = child.receive() or _CORRUPTED
             if job is not None:
@@ -152,7 +154,7 @@ def _checked(context: str | Job, limits: Limits) -> Job:
 class _Interpreter:
     """A child interpreter that records one program after another. A context manager."""
 
-    def __init__(self, limits: Limits, isolation: Isolation):
+    def __init__(self, limits: Limits, isolation: Isolation, imports: tuple[str, ...]):
         self._limits = limits
         self._capacity = limits.max_trace_chars + _SLACK
         with ExitStack() as stack:
@@ -167,7 +169,8 @@ class _Interpreter:
             settings = files | {"capacity": self._capacity} | _caps(limits)
             argv = [sys.executable, "-s", str(_CHILD / "main.py")]
             argv += [f"{name}={value}" for name, value in settings.items()]
-            readable = [*sandbox.python_paths(), str(_CHILD)]
+            argv += [f"imports={os.pathsep.join(imports)}"]
+            readable = [*sandbox.python_paths(), str(_CHILD), *imports]
             try:
                 process = sandbox.Process(argv, limits, isolation, readable=readable, pass_fds=tuple(files.values()))
                 self._process = stack.enter_context(process)

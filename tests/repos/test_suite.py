@@ -5,7 +5,7 @@ import subprocess
 import tarfile
 
 import pytest
-from tiny_project import BAD, FILES
+from tiny_project import BAD, BUILDER, FILES
 
 from cwm_jax.repos import Builder, NotBuilt, SuiteLimits, run_tests
 from cwm_jax.repos.build import _unpack
@@ -100,3 +100,27 @@ def test_a_source_distribution_that_reaches_out_is_refused(tmp_path):
     with pytest.raises(NotBuilt, match="cannot be unpacked"):
         _unpack(tmp_path / "evil-1.0.tar.gz", tmp_path / "source")
     assert not (tmp_path.parent / "outside").exists()
+
+
+def test_commits_of_a_repository(tiny, tmp_path):
+    source = tiny.write()
+
+    def git(*words: str) -> str:
+        words = ["git", "-C", str(source), "-c", "user.name=nobody", "-c", "user.email=nobody@example.org", *words]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    revisions = []
+    for factor in (2, 3):
+        helper = source / "src/tiny/helper.py"
+        helper.write_text(helper.read_text().replace("FACTOR = 2", f"FACTOR = {factor}"))
+        git("add", ".")
+        git("commit", "--quiet", "--message", f"factor {factor}")
+        revisions.append(git("rev-parse", "HEAD"))
+    for factor, revision in zip((2, 3), revisions):
+        build = BUILDER.build(f"{source}@{revision}", tmp_path / revision)
+        assert build.name == f"tiny@{revision}"
+        call = [str(build.python), "-c", "from tiny.helper import double; print(double(5))"]
+        assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == f"{5 * factor}\n"
+    with pytest.raises(NotBuilt, match="no such revision"):
+        BUILDER.build(f"{source}@nothing", tmp_path / "nothing")

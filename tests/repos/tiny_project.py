@@ -172,6 +172,9 @@ BAD = """
     """
 
 
+BUILDER = Builder(requirements=(), pip=("--no-index", "--no-build-isolation"))
+
+
 @dataclass(frozen=True)
 class Tiny:
     """Writes and builds the project."""
@@ -180,6 +183,13 @@ class Tiny:
 
     def build(self, **files: str) -> Build:
         """Builds it with these files in `tests/` in place of the good ones, if any are given; names without `.py`."""
+        source = self.write(**files)
+        built = BUILDER.build(str(source), self.folder / "built")
+        copy_pytest(built.environment)
+        return built
+
+    def write(self, **files: str) -> Path:
+        """Writes its files; the folder that holds them."""
         texts = dict(FILES)
         if files:
             del texts["tests/test_good.py"]
@@ -189,11 +199,7 @@ class Tiny:
             path = source / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text).lstrip("\n"))
-        built = Builder(requirements=(), pip=("--no-index", "--no-build-isolation")).build(
-            str(source), self.folder / "built"
-        )
-        copy_pytest(built.environment)
-        return built
+        return source
 
 
 def copy_pytest(environment: Path) -> None:

@@ -9,10 +9,11 @@ from random import Random
 import pytest
 
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing import render
 from cwm_jax.tracing.explore import Explorer
-from cwm_jax.tracing.sources.functions import Functions
+from cwm_jax.tracing.sources.functions import Functions, FunctionsOfFiles
 from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated
-from cwm_jax.tracing.sources.places import Place
+from cwm_jax.tracing.sources.places import Place, find_places
 from cwm_jax.tracing.sources.slices import Module, Unfit
 
 LIBRARY = Path(textwrap.__file__).parent
@@ -60,8 +61,8 @@ def test_a_slice_leaves_out_what_is_not_reached():
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("from . import other\ndef f(): return other.x", "another module"),
-        ("import numpy as np\ndef f(): return np.pi", "not of the standard library"),
+        ("from . import other\ndef f(): return other.x", "outside of its package"),
+        ("import numpy as np\ndef f(): return np.pi", "neither its package's nor the standard library's"),
         ("from os import *\ndef f(): return getcwd()", "does not bind"),
         ("def f(): return nowhere", "does not bind"),
     ],
@@ -147,9 +148,9 @@ def folder(tmp_path):
 
 
 def explored(folder: Path, name: str):
-    source, dropped = Functions((str(folder),)), Counter()
-    found = Explorer().explore(source.work(Place("", folder), folder / name, dropped), Isolation.BUBBLEWRAP, dropped)
-    return [(subject.origin.partition(":")[2], trace) for subject, trace in found], dropped
+    dropped, part = Counter(), FunctionsOfFiles(Functions((str(folder),)), ((Place("", folder), folder / name),))
+    found = [found.stored for found in part.record(Isolation.BUBBLEWRAP, dropped)]
+    return [(stored.origin.partition(":")[2], stored.trace) for stored in found], dropped
 
 
 def test_traces_of_plain_code(folder):
@@ -189,3 +190,36 @@ def test_dangerous_code_is_contained_and_the_rest_goes_on(folder):
 def test_files_that_cannot_be_read_are_counted(folder, name, reason):
     found, dropped = explored(folder, name)
     assert not found and any(reason in key for key in dropped)
+
+
+def test_what_a_function_needs_of_its_package_is_imported(tmp_path):
+    package = tmp_path / "code" / "shapes"
+    (package / "flat").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "flat" / "__init__.py").write_text("")
+    (package / "units.py").write_text("def scale(n): return n * 10\n")
+    (package / "flat" / "near.py").write_text("def half(n): return n / 2\n")
+    (package / "flat" / "square.py").write_text(
+        "from .. import units\nfrom .near import half as halved\n\ndef area(side: int):\n"
+        "    return units.scale(side) + halved(side)\n"
+    )
+    found, dropped = explored(tmp_path / "code", "shapes/flat/square.py")
+    assert found and not dropped["module_raised"]
+    context = found[0][1].context
+    assert "from shapes import units\n" in context and "from shapes.flat.near import half as halved\n" in context
+    values = [(dict(trace.frames[2].locals)["side"], trace.frames[-1].value) for _, trace in found]
+    assert all(float(value) == int(side) * 10.5 for side, value in values)
+    assert not any(str(tmp_path) in render(trace) for _, trace in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("stdlib", "stdlib/textwrap.py"), ("rich", "rich/cells.py"), (textwrap.__file__, "textwrap.py")]
+)
+def test_places_have_names_that_say_nothing_of_the_machine(name, file, tmp_path):
+    (place,) = find_places([name], tmp_path)
+    assert file in [place.name_of(path) for path in place.files()]
+
+
+def test_a_place_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere_at_all.*NAME==VERSION"):
+        find_places(["nowhere_at_all"], tmp_path)

@@ -188,7 +188,8 @@ def describe(error: BaseException) -> str:
 def main() -> None:
     del sys.path[0], sys.modules["journal"], sys.modules["streams"], sys.modules["tracer"], sys.modules["values"]
     os.dup2(1, 2)
-    settings = dict(word.split("=") for word in sys.argv[1:])
+    settings = dict(word.split("=", 1) for word in sys.argv[1:])
+    sys.path += filter(None, settings.pop("imports").split(os.pathsep))
     settings = {name: int(value) for name, value in settings.items()}
     files = [settings.pop(name) for name in ("journal", "request", "done")]
     capacity = settings.pop("capacity")

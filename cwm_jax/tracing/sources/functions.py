@@ -28,7 +28,8 @@ _FILES_PER_PART = 4
 class Functions:
     """Functions and methods of Python files that stand by themselves.
 
-    A function that needs more than the standard library and its own module is counted and left out.
+    A function that needs more than the standard library and its own package is counted and left out. What it needs of
+    its own module stands in its context, what it needs of others is imported.
 
     Attributes:
       paths: folders, files, pinned source distributions (`inflection==0.5.1`), names of installed packages, or
@@ -59,7 +60,7 @@ class Functions:
         """The functions of one file; counts in `dropped`, by reason, what is left out."""
         try:
             text = file.read_bytes().decode()
-            module = Module(text)
+            module = Module(text, place.package_of(file)[1])
         except UnicodeDecodeError:
             dropped["file is not UTF-8"] += 1
             return
@@ -111,7 +112,11 @@ class FunctionsOfFiles:
         """Their traces; see `Part`."""
         for place, file in self.files:
             subjects = self.source.work(place, file, dropped)
-            for subject, trace in self.source.explorer.explore(subjects, isolation, dropped):
+            folder = place.package_of(file)[0]
+            for subject, trace in self.source.explorer.explore(subjects, isolation, dropped, (folder,) * bool(folder)):
+                if folder and any(folder in (frame.value or str(frame.locals)) for frame in trace.frames):
+                    dropped["private: path"] += 1
+                    continue
                 try:
                     program = _fingerprint(subject.code)
                 except RecursionError:

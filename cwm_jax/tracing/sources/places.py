@@ -34,6 +34,18 @@ class Place:
         found = self.root.rglob("*.py")
         return sorted(path for path in found if _SKIPPED.isdisjoint(path.relative_to(self.root).parts))
 
+    def package_of(self, file: Path) -> tuple[str, str]:
+        """The folder from which its package is imported, and the package's dotted name; both empty if it has none."""
+        folders = []
+        folder = file.parent
+        while (folder / "__init__.py").exists():
+            folders.insert(0, folder.name)
+            folder = folder.parent
+        if self.name == STDLIB:
+            folder = self.root
+            folders = list(file.relative_to(folder).parts[:-1])
+        return (str(folder), ".".join(folders)) if folders else ("", "")
+
     def name_of(self, file: Path) -> str:
         """What a trace says of the file: nothing of this machine."""
         name = str(file.relative_to(self.root)) if self.root.is_dir() else file.name

@@ -43,8 +43,8 @@ class Repositories:
     """Episodes of the functions that a project's tests call.
 
     Attributes:
-      projects: pinned source distributions (`inflection==0.5.1`) or folders that pip can install; several versions of
-        one project are several projects, and what did not change between them is a duplicate.
+      projects: pinned source distributions (`inflection==0.5.1`), folders that pip can install, or commits of a git
+        repository (`PATH@REVISION`). What did not change from one commit of a project to the next is a duplicate.
       requirements: what tests need besides; pytest among it.
       caps: bounds on what is recorded; `depth` is also how deep calls are inlined.
       limits: of a run of the tests.

@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 import symtable
 import sys
 from collections.abc import Iterable
@@ -38,12 +39,14 @@ class Module:
 
     Args:
       text: the source.
+      package: the dotted name of the package that it is in; empty if none.
 
     Raises:
       Unfit: it does not parse.
     """
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, package: str = ""):
+        self._package = package
         text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
         try:
             self.tree = ast.parse(text)
@@ -61,18 +64,20 @@ class Module:
                 self._binders.setdefault(name, []).append(index)
 
     def slice(self, name: str) -> str:
-        """The definition of `name` and every top-level statement that it reaches, in their order, text untouched.
+        """The definition of `name` and every top-level statement that it reaches, in their order, text untouched but
+        for relative imports, which become absolute.
 
         Raises:
-          Unfit: it needs a module that is not of the standard library, or a name that nothing binds.
+          Unfit: it needs a module that is neither of the standard library nor of its own package, or a name that
+            nothing binds.
         """
         reached = self._reached([*self._binders.get(_FUTURE, []), *self._binders[name]])
         for statement in reached:
             for node in statement.imports:
-                _check_import(node)
+                self._check_import(node)
             if any(needed not in self._binders and needed not in _BUILTINS for needed in statement.needs):
                 raise Unfit("a name that the module does not bind")
-        return "\n\n".join(statement.text for statement in reached)
+        return "\n\n".join(map(self._absolute, reached))
 
     def excerpt(self, lines: Iterable[int]) -> dict[int, str]:
         """The top-level statements that hold these lines and those that they reach by name, line by line.
@@ -89,6 +94,32 @@ class Module:
     def future(self) -> list[str]:
         """The text of its `from __future__` imports."""
         return [self._statements[index].text for index in self._binders.get(_FUTURE, [])]
+
+    def _check_import(self, node: ast.Import | ast.ImportFrom) -> None:
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            raise Unfit("a star import")
+        modules = [self._source(node)] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+        own = {self._package.partition(".")[0]} - {""}
+        for module in modules:
+            if module.partition(".")[0] not in sys.stdlib_module_names | own:
+                raise Unfit("a module that is neither its package's nor the standard library's")
+
+    def _source(self, node: ast.ImportFrom) -> str:
+        """The absolute name of what it imports from."""
+        if not node.level:
+            return node.module or ""
+        parents = self._package.split(".")
+        if not self._package or node.level > len(parents):
+            raise Unfit("an import from outside of its package")
+        return ".".join(parents[: len(parents) - node.level + 1] + [node.module] * bool(node.module))
+
+    def _absolute(self, statement: "_Statement") -> str:
+        text = statement.text
+        for node in statement.imports:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                dots = rf"from\s*{'[.]' * node.level}\s*{re.escape(node.module or '')}\s+import\b"
+                text = re.sub(dots, f"from {self._source(node)} import", text, count=1)
+        return text
 
     def _place(self, line: int) -> int:
         """Index of the statement that holds a line."""
@@ -140,15 +171,3 @@ def _needed(text: str, node: ast.stmt) -> set[str]:
             if symbol.is_referenced() and (top or symbol.is_global() or symbol.is_declared_global())
         }
     return names
-
-
-def _check_import(node: ast.Import | ast.ImportFrom) -> None:
-    if isinstance(node, ast.ImportFrom):
-        if node.level:
-            raise Unfit("another module of its package")
-        if any(alias.name == "*" for alias in node.names):
-            raise Unfit("a star import")
-    modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-    for module in modules:
-        if module.partition(".")[0] not in sys.stdlib_module_names:
-            raise Unfit("a module that is not of the standard library")
