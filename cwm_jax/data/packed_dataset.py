@@ -166,7 +166,7 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> None:
             dropped["too many tokens"] += 1
             continue
         records.append(_to_bytes(document))
-        predicted = np.count_nonzero(document.loss_weights[1:])
+        predicted = int(np.count_nonzero(document.loss_weights[1:]))
         entries.append(_Entry(text.origin, text.kind, text.licence, len(document.tokens), predicted))
     write_records(shard, records, "group_size:64,zstd:3")
     write_json(_told_beside(shard), {"entries": entries, "dropped": dropped})

@@ -17,7 +17,7 @@ from cwm_jax.tracing.narration import Rewrite, Rewriter, final_of, final_value, 
 from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
 
 _KINDS = ("trace", "step-over", "episode")
-_RECORDS_PER_PART = 2_000  # some seconds of work
+_RECORDS_PER_PART = 500  # some seconds of work
 
 
 @dataclass(frozen=True)

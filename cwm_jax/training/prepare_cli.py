@@ -20,7 +20,7 @@ from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
 if TYPE_CHECKING:
     from cwm_jax.training.experiment import Experiment
 
-_ROOTS = (TraceCorpus, PackedDataset, Mixture)
+ROOTS = (TraceCorpus, PackedDataset, Mixture)
 
 
 def main(argv: list[str]) -> int:
@@ -43,9 +43,9 @@ def main(argv: list[str]) -> int:
 
 
 def root_of(files: Sequence[str], overrides: Sequence[str]) -> type:
-    """What gin files describe: the first of `_ROOTS` of which they bind something, else an experiment."""
+    """What gin files describe: the first of `ROOTS` of which they bind something, else an experiment."""
     named = config.bound(files, overrides)
-    for root in _ROOTS:
+    for root in ROOTS:
         if root.__name__ in named:
             return root
     from cwm_jax.training.experiment import Experiment  # seconds, for JAX
@@ -115,8 +115,8 @@ def _refuse(arguments: argparse.Namespace, what: str, *flags: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax prepare",
-        description="Make what a gin file describes: rows of an experiment, a corpus of traces, packed rows of traces or "
-        "plain code, a mixture of such rows. Or find the functions of any Python code that run by themselves, find "
+        description="Make what a gin file describes: rows of an experiment, a corpus of traces, packed rows of traces "
+        "or plain code, a mixture of such rows. Or find the functions of any Python code that run by themselves, find "
         "inputs for them, and record what they do. The same call again goes on where an interrupted one stopped.",
         epilog="--gin_file=F reads a gin file (several may be given); --gin.Class.field=VALUE overrides one value.",
     )

@@ -1,0 +1,333 @@
+"""From recorded traces to rows that train, by the verb as its users run it: nothing lost, nothing twice."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.packed_dataset import DOCUMENTS, PackedDataset, pack_dataset
+from cwm_jax.data.prepared import PreparedRows
+from cwm_jax.data.rows import RowFile
+from cwm_jax.data.traces import Narrations, RecordedTraces
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CALL_SEP, END_OF_TEXT, RETURN_SEP, TRACE_TOKENS
+from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
+from cwm_jax.tracing import render
+from cwm_jax.tracing.language import source_lines
+from cwm_jax.tracing.narration import Rewrite, Rewriter, narrate
+from cwm_jax.tracing.store import finished_datasheet, from_bytes, read_stored, to_bytes
+
+ROOT = Path(__file__).parent.parent.parent
+SOURCE = """
+def double(number: int) -> int:
+    return number * 2
+
+
+def total(numbers: list[int]) -> int:
+    result = 0
+    for number in numbers:
+        result += double(number)
+    return result
+
+
+def words(text: str) -> list[str]:
+    def spelled():
+        for word in text.split():
+            yield word.upper()
+
+    return sorted(spelled())
+
+
+def twice(number: int) -> list[int]:
+    def both():
+        yield number
+        yield number
+
+    return list(both())
+
+
+def ratio(one: int, other: int) -> float:
+    if other == 0:
+        raise ValueError("no ratio")
+    return double(one) / other
+"""
+BUCKETS = (512, 4_096)
+
+
+def verb(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "cwm_jax", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def prepare(*arguments) -> subprocess.CompletedProcess:
+    return verb("prepare", *arguments)
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("traces")
+    (folder / "numbers.py").write_text(SOURCE)
+    done = prepare("--source", folder / "numbers.py", "--out", folder / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def gin(folder: Path, traces: Path, documents: str = "RecordedTraces", more: str = "") -> Path:
+    path = folder / f"{documents}.gin"
+    path.write_text(
+        f"PackedDataset.documents = @{documents}()\n{documents}.folder = '{traces}'\n"
+        f"PackedDataset.vocabulary = '{traces}/vocabulary.model'\nPackedDataset.buckets = {BUCKETS}\n{more}"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(traces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    done = prepare("--gin_file", gin(folder, traces), "--out", folder / "rows", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    return folder / "rows"
+
+
+def documents(folder: Path, vocabulary: SentencePieceVocabulary) -> dict[str, tuple[list[int], np.ndarray]]:
+    """Tokens and loss weights of every document of a set, by its text; no text stands twice."""
+    ready = PreparedRows(str(folder), vocabulary.vocab_size, BUCKETS, BUCKETS).ready(folder)
+    found, count = {}, 0
+    for bucket in ready.buckets:
+        file = RowFile(bucket.path(folder), ready.manifest.rows[bucket.limit])
+        for row in (file.read(np.array([number])) for number in range(len(file))):
+            for number in range(1, row.segment_ids.max() + 1):
+                inside = row.segment_ids == number
+                assert inside.sum() <= bucket.limit
+                found[vocabulary.decode(row.tokens[inside])] = row.tokens[inside].tolist(), row.loss_weights[inside]
+                count += 1
+    assert len(found) == count == ready.manifest.documents
+    return found
+
+
+def vocabulary_of(traces: Path) -> SentencePieceVocabulary:
+    return SentencePieceVocabulary.load(traces / "vocabulary.model")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    paths = [*folder.glob("rows-*"), folder / DOCUMENTS]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def test_rows_hold_every_trace_and_the_tokens_that_the_datasheet_counts(traces, rows):
+    sheet, manifest = finished_datasheet(traces), Manifest.read(rows)
+    assert manifest.tokens == sheet["tokens"] and manifest.programs == sheet["kinds"]
+    assert manifest.python == sheet["python"] and not manifest.dropped
+    stored = list(read_stored(traces))
+    assert set(documents(rows, vocabulary_of(traces))) == {render(one.trace) for one in stored}
+    told = [json.loads(line) for line in (rows / DOCUMENTS).read_text().splitlines()]
+    assert [one["origin"] for one in told] == [one.origin for one in stored]
+    assert sum(one["tokens"] for one in told) == manifest.tokens and not (rows / "shards").exists()
+
+
+def test_frames_are_learnt_and_the_context_and_a_forced_return_are_given(traces, rows):
+    vocabulary = vocabulary_of(traces)
+    found, at_once = documents(rows, vocabulary), Counter()
+    for stored in read_stored(traces):
+        text, events = render(stored.trace), [frame.event for frame in stored.trace.frames]
+        tokens, weights = found[text]
+        learnt = int(np.flatnonzero(weights)[0])
+        assert vocabulary.decode(tokens[:learnt]) == text[: text.index(CALL_SEP)]
+        skipped = sum(pair == ("call", "return") for pair in pairwise(events))
+        at_once[stored.kind] += skipped
+        given = [token for token, weight in zip(tokens[learnt:], weights[learnt:]) if weight == 0]
+        assert given == [vocabulary.token_id(RETURN_SEP)] * (skipped if stored.kind != "trace" else 0)
+    assert at_once["step-over"] and at_once["trace"]  # a generator that is exhausted returns at once
+    predicted = sum(int((weights == 1).sum()) for _, weights in found.values())
+    assert predicted == Manifest.read(rows).predicted_tokens
+
+
+def test_the_context_may_be_learnt_and_kinds_be_chosen(traces, tmp_path):
+    (more := tmp_path / "more").mkdir()
+    learnt = "RecordedTraces.kinds = ('step-over',)\nRecordedTraces.context_weight = 1.0\n"
+    assert prepare("--gin_file", gin(more, traces, more=learnt), "--out", tmp_path / "rows").returncode == 0
+    vocabulary, stored = vocabulary_of(traces), [one for one in read_stored(traces) if one.kind == "step-over"]
+    found = documents(tmp_path / "rows", vocabulary)
+    assert set(found) == {render(one.trace) for one in stored}
+    for tokens, weights in found.values():
+        assert {token for token, weight in zip(tokens[1:], weights[1:]) if weight == 0} <= {
+            vocabulary.token_id(RETURN_SEP)
+        }
+
+
+def test_a_run_trains_on_the_rows(traces, rows, tmp_path):
+    (tmp_path / "run.gin").write_text(f"""
+Experiment.data = @PreparedRows()
+PreparedRows.folder = '{rows}'
+PreparedRows.vocabulary_size = {vocabulary_of(traces).vocab_size}
+PreparedRows.buckets = {BUCKETS}
+PreparedRows.windows = {BUCKETS}
+StreamConfig.tokens_per_batch = 4096
+ModelConfig.layers = 1
+ModelConfig.d_model = 16
+ModelConfig.q_heads = 1
+ModelConfig.kv_heads = 1
+ModelConfig.head_dim = 16
+ModelConfig.d_ff = 16
+Experiment.steps = 1
+""")
+    done = verb("train", f"--gin_file={tmp_path / 'run.gin'}", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    step = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert step["step"] == 1 and np.isfinite(step["loss"])
+
+
+SMALL_PARTS = """
+import sys
+from cwm_jax.data import traces
+from cwm_jax.training.prepare_cli import main
+traces._RECORDS_PER_PART = 9
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_called_again_it_ends_the_same(traces, rows, tmp_path):
+    out, file = tmp_path / "rows", gin(tmp_path, traces)
+    command = [sys.executable, "-c", SMALL_PARTS, "--gin_file", str(file), "--out", str(out), "--workers"]
+    process = subprocess.Popen([*command, "1"], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list((out / "shards").glob("*.json")) and process.poll() is None:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / "manifest.json").exists()
+    first = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.json")}
+    assert first
+    done = subprocess.run([*command, "2"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert digests(out) == digests(rows), done.stderr
+    before = {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
+    assert prepare("--gin_file", file, "--out", rows).returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
+
+
+def test_narrations_follow_the_source_that_they_tell_of(traces, tmp_path):
+    file = gin(tmp_path, traces, "Narrations")
+    assert prepare("--gin_file", file, "--out", tmp_path / "rows").returncode == 0
+    vocabulary, stored = vocabulary_of(traces), [one for one in read_stored(traces) if one.kind == "trace"]
+    found = documents(tmp_path / "rows", vocabulary)
+    wanted = {one.trace.context: narrate(one.trace) for one in stored}
+    parts = {context: f"{BEGIN_OF_TEXT}{context.rstrip()}\n\n" for context in wanted}
+    assert set(found) == {f"{parts[context]}{told}{END_OF_TEXT}" for context, told in wanted.items()}
+    for context, told in wanted.items():
+        tokens, weights = found[f"{parts[context]}{told}{END_OF_TEXT}"]
+        assert vocabulary.decode(tokens[: int(np.flatnonzero(weights)[0])]) == parts[context]
+    assert Manifest.read(tmp_path / "rows").programs == {"narration": len(stored)}
+
+
+class Liar(Rewriter):
+    """A model that tells of another value."""
+
+    def rewrite(self, trace, narration):
+        return Rewrite(narration + "The final value is `no value of any run`.\n", "kept")
+
+
+def test_a_narration_that_does_not_agree_is_dropped_and_counted(traces):
+    stored = [one for one in read_stored(traces) if one.kind == "trace"]
+    down = Rewriter(base_url="http://127.0.0.1:9/v1", retries=0)
+    unnumbered = [one._replace(trace=_without_lines(one.trace)) for one in stored]
+    for source, told, reason in (
+        (Narrations(str(traces)), stored, None),
+        (Narrations(str(traces), rewriter=Liar()), stored, "narration: disagrees"),
+        (Narrations(str(traces), rewriter=down), stored[:2], "narration: unreachable"),
+        (Narrations(str(traces)), unnumbered, "narration: the rules cannot tell it"),
+    ):
+        dropped = Counter()
+        kept = [text for one in told if (text := source.text(one, dropped))]
+        assert len(kept) == (0 if reason else len(told)) and dropped == ({reason: len(told)} if reason else {})
+
+
+def _without_lines(trace):
+    return replace(trace, frames=tuple(replace(frame, line=None) for frame in trace.frames))
+
+
+def test_a_share_of_the_traces_is_told_and_always_the_same(traces):
+    stored = [one for one in read_stored(traces) if one.kind == "trace"]
+    told = {share: [bool(Narrations(str(traces), share=share).text(one, Counter())) for one in stored]
+            for share in (0.3, 0.7)}  # fmt: skip
+    assert 0 < sum(told[0.3]) < sum(told[0.7]) < len(stored)
+    assert all(more or not less for less, more in zip(told[0.3], told[0.7]))
+
+
+def test_stored_traces_keep_their_lines_and_older_ones_can_be_read(traces):
+    for stored in read_stored(traces):
+        lines = source_lines(stored.trace.context)
+        assert all(lines[frame.line - 1] == frame.source for frame in stored.trace.frames)
+        fields = json.loads(to_bytes(stored))
+        del fields["lines"]
+        older = from_bytes(json.dumps(fields).encode())
+        assert older == stored and older.trace.frames[0].line is None
+
+
+def test_a_dry_run_counts_and_writes_nothing(traces, tmp_path):
+    done = prepare("--gin_file", gin(tmp_path, traces), "--out", tmp_path / "rows", "--dry-run")
+    sheet = finished_datasheet(traces)
+    assert done.returncode == 0 and not (tmp_path / "rows").exists()
+    counts = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in done.stdout.splitlines()}
+    assert counts == {"trace": sheet["traces"], "step-over": sheet["kinds"]["step-over"], "episode": 0}
+
+
+def test_sets_are_mixed_by_the_verb(traces, rows, tmp_path):
+    file = tmp_path / "mixture.gin"
+    file.write_text(f"""
+Mixture.groups = (@all/Group(),)
+Mixture.tokens = 1000
+all/Group.name = 'all'
+all/Group.share = 1.0
+all/Group.sets = (@there/MixedSet(), @gone/MixedSet())
+there/MixedSet.name = 'there'
+there/MixedSet.folder = '{rows}'
+gone/MixedSet.name = 'gone'
+gone/MixedSet.folder = '{tmp_path / "gone"}'
+""")
+    done = prepare("--gin_file", file, "--out", tmp_path / "out", "--dry-run")
+    assert done.returncode == 0 and not (tmp_path / "out").exists(), done.stderr
+    assert all(word in done.stdout for word in ("tokens", "epochs", "rate", "there", "absent: gone", "100 %"))
+    made = prepare("--gin_file", file, "--out", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "mixture.json").read_text())
+    assert made.stdout.startswith(done.stdout) and [one["rate"] for one in written["sets"]] == [1.0]
+    done = prepare("--gin_file", file, "--out", tmp_path / "out", "--workers", 2)
+    assert done.returncode == 2 and "--workers does nothing for a mixture" in done.stderr
+
+
+def dataset(traces: Path, **changed) -> PackedDataset:
+    fields = {"documents": RecordedTraces(str(traces)), "vocabulary": f"{traces}/vocabulary.model", "buckets": BUCKETS}
+    return PackedDataset(**fields | changed)
+
+
+def test_bad_input_is_named_with_its_fix(traces, rows, tmp_path):
+    done = prepare("--gin_file", gin(tmp_path, tmp_path / "none"), "--out", tmp_path / "rows")
+    assert done.returncode == 2 and "none/vocabulary.model" in done.stderr and "Traceback" not in done.stderr
+    with pytest.raises(FileNotFoundError, match="no finished traces; make them with"):
+        pack_dataset(dataset(traces, documents=RecordedTraces(str(tmp_path))), tmp_path / "rows")
+    with pytest.raises(ValueError, match="another configuration; name another folder"):
+        pack_dataset(dataset(traces, documents=Narrations(str(traces))), rows)
+    with pytest.raises(ValueError, match=r"no document .* is fit; left out: \{'too many tokens': \d+"):
+        pack_dataset(dataset(traces, buckets=(8,)), tmp_path / "short", 1)
+    compact = train_vocabulary(["def f(): return 1"], 400, [token for token in TRACE_TOKENS if token != RETURN_SEP])
+    compact.save(tmp_path / "compact.model")
+    with pytest.raises(ValueError, match=r"compact.model lacks <\|return_sep\|>"):
+        pack_dataset(dataset(traces, vocabulary=str(tmp_path / "compact.model")), tmp_path / "rows")
+    with pytest.raises(ValueError, match=r"RecordedTraces.kinds=\('traces',\) must be some of"):
+        RecordedTraces(str(traces), kinds=("traces",))
+    with pytest.raises(ValueError, match=r"Narrations.share=0 must be above 0"):
+        Narrations(str(traces), share=0)
+    shutil.copytree(traces, tmp_path / "damaged")
+    path = next((tmp_path / "damaged").glob("traces-*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        pack_dataset(dataset(tmp_path / "damaged"), tmp_path / "rows", 1)
