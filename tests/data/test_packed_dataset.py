@@ -7,89 +7,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packed_rows import BUCKETS, ROOT, documents, gin, prepare, verb, vocabulary_of
 
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.packed_dataset import DOCUMENTS, PackedDataset, pack_dataset
-from cwm_jax.data.prepared import PreparedRows
-from cwm_jax.data.rows import RowFile
 from cwm_jax.data.traces import Narrations, RecordedTraces
-from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CALL_SEP, END_OF_TEXT, RETURN_SEP, TRACE_TOKENS
-from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
+from cwm_jax.records import read_records, write_records
+from cwm_jax.text.special_tokens import CALL_SEP, RETURN_SEP, TRACE_TOKENS
+from cwm_jax.text.vocabulary import train_vocabulary
 from cwm_jax.tracing import render
 from cwm_jax.tracing.language import source_lines
-from cwm_jax.tracing.narration import Rewrite, Rewriter, narrate
 from cwm_jax.tracing.store import finished_datasheet, from_bytes, read_stored, to_bytes
-
-ROOT = Path(__file__).parent.parent.parent
-SOURCE = """
-def double(number: int) -> int:
-    return number * 2
-
-
-def total(numbers: list[int]) -> int:
-    result = 0
-    for number in numbers:
-        result += double(number)
-    return result
-
-
-def words(text: str) -> list[str]:
-    def spelled():
-        for word in text.split():
-            yield word.upper()
-
-    return sorted(spelled())
-
-
-def twice(number: int) -> list[int]:
-    def both():
-        yield number
-        yield number
-
-    return list(both())
-
-
-def ratio(one: int, other: int) -> float:
-    if other == 0:
-        raise ValueError("no ratio")
-    return double(one) / other
-"""
-BUCKETS = (512, 4_096)
-
-
-def verb(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "cwm_jax", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
-def prepare(*arguments) -> subprocess.CompletedProcess:
-    return verb("prepare", *arguments)
-
-
-@pytest.fixture(scope="module")
-def traces(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("traces")
-    (folder / "numbers.py").write_text(SOURCE)
-    done = prepare("--source", folder / "numbers.py", "--out", folder / "out", "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    return folder / "out"
-
-
-def gin(folder: Path, traces: Path, documents: str = "RecordedTraces", more: str = "") -> Path:
-    path = folder / f"{documents}.gin"
-    path.write_text(
-        f"PackedDataset.documents = @{documents}()\n{documents}.folder = '{traces}'\n"
-        f"PackedDataset.vocabulary = '{traces}/vocabulary.model'\nPackedDataset.buckets = {BUCKETS}\n{more}"
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -98,26 +36,6 @@ def rows(traces, tmp_path_factory):
     done = prepare("--gin_file", gin(folder, traces), "--out", folder / "rows", "--workers", 2)
     assert done.returncode == 0, done.stderr
     return folder / "rows"
-
-
-def documents(folder: Path, vocabulary: SentencePieceVocabulary) -> dict[str, tuple[list[int], np.ndarray]]:
-    """Tokens and loss weights of every document of a set, by its text; no text stands twice."""
-    ready = PreparedRows(str(folder), vocabulary.vocab_size, BUCKETS, BUCKETS).ready(folder)
-    found, count = {}, 0
-    for bucket in ready.buckets:
-        file = RowFile(bucket.path(folder), ready.manifest.rows[bucket.limit])
-        for row in (file.read(np.array([number])) for number in range(len(file))):
-            for number in range(1, row.segment_ids.max() + 1):
-                inside = row.segment_ids == number
-                assert inside.sum() <= bucket.limit
-                found[vocabulary.decode(row.tokens[inside])] = row.tokens[inside].tolist(), row.loss_weights[inside]
-                count += 1
-    assert len(found) == count == ready.manifest.documents
-    return found
-
-
-def vocabulary_of(traces: Path) -> SentencePieceVocabulary:
-    return SentencePieceVocabulary.load(traces / "vocabulary.model")
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -153,6 +71,16 @@ def test_frames_are_learnt_and_the_context_and_a_forced_return_are_given(traces,
     assert predicted == Manifest.read(rows).predicted_tokens
 
 
+@given(st.integers(0, 600), st.integers(0, 700), st.integers(0, 700))
+@settings(deadline=None, max_examples=20)
+def test_a_part_of_a_file_is_what_the_slice_says(count, first, last):
+    records = [str(number).encode() for number in range(count)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some.array_record"
+        write_records(path, records, "group_size:64,zstd:3")
+        assert list(read_records(path, count, slice(first, last))) == records[first:last]
+
+
 def test_the_context_may_be_learnt_and_kinds_be_chosen(traces, tmp_path):
     (more := tmp_path / "more").mkdir()
     learnt = "RecordedTraces.kinds = ('step-over',)\nRecordedTraces.context_weight = 1.0\n"
@@ -166,14 +94,15 @@ def test_the_context_may_be_learnt_and_kinds_be_chosen(traces, tmp_path):
         }
 
 
-def test_a_run_trains_on_the_rows(traces, rows, tmp_path):
+def test_a_run_trains_on_the_rows(traces, tmp_path):
+    pack_dataset(dataset(traces, buckets=(1024,)), tmp_path / "rows", 1)
     (tmp_path / "run.gin").write_text(f"""
 Experiment.data = @PreparedRows()
-PreparedRows.folder = '{rows}'
+PreparedRows.folder = '{tmp_path / "rows"}'
 PreparedRows.vocabulary_size = {vocabulary_of(traces).vocab_size}
-PreparedRows.buckets = {BUCKETS}
-PreparedRows.windows = {BUCKETS}
-StreamConfig.tokens_per_batch = 4096
+PreparedRows.buckets = (1024,)
+PreparedRows.windows = (1024,)
+StreamConfig.tokens_per_batch = 1024
 ModelConfig.layers = 1
 ModelConfig.d_model = 16
 ModelConfig.q_heads = 1
@@ -190,9 +119,14 @@ Experiment.steps = 1
 
 SMALL_PARTS = """
 import sys
-from cwm_jax.data import traces
+from cwm_jax.data import packed_dataset, traces
 from cwm_jax.training.prepare_cli import main
 traces._RECORDS_PER_PART = 9
+record_shards = packed_dataset.record_shards
+def told(what, jobs, done, workers):
+    print(f"{done} are there")
+    record_shards(what, jobs, done, workers)
+packed_dataset.record_shards = told
 main(sys.argv[1:])
 """
 
@@ -206,61 +140,13 @@ def test_killed_and_called_again_it_ends_the_same(traces, rows, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "manifest.json").exists()
-    first = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.json")}
-    assert first
+    first = len(list((out / "shards").glob("*.json")))
     done = subprocess.run([*command, "2"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert digests(out) == digests(rows), done.stderr
+    assert first > 0 and f"{first} are there" in done.stdout
     before = {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
     assert prepare("--gin_file", file, "--out", rows).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
-
-
-def test_narrations_follow_the_source_that_they_tell_of(traces, tmp_path):
-    file = gin(tmp_path, traces, "Narrations")
-    assert prepare("--gin_file", file, "--out", tmp_path / "rows").returncode == 0
-    vocabulary, stored = vocabulary_of(traces), [one for one in read_stored(traces) if one.kind == "trace"]
-    found = documents(tmp_path / "rows", vocabulary)
-    wanted = {one.trace.context: narrate(one.trace) for one in stored}
-    parts = {context: f"{BEGIN_OF_TEXT}{context.rstrip()}\n\n" for context in wanted}
-    assert set(found) == {f"{parts[context]}{told}{END_OF_TEXT}" for context, told in wanted.items()}
-    for context, told in wanted.items():
-        tokens, weights = found[f"{parts[context]}{told}{END_OF_TEXT}"]
-        assert vocabulary.decode(tokens[: int(np.flatnonzero(weights)[0])]) == parts[context]
-    assert Manifest.read(tmp_path / "rows").programs == {"narration": len(stored)}
-
-
-class Liar(Rewriter):
-    """A model that tells of another value."""
-
-    def rewrite(self, trace, narration):
-        return Rewrite(narration + "The final value is `no value of any run`.\n", "kept")
-
-
-def test_a_narration_that_does_not_agree_is_dropped_and_counted(traces):
-    stored = [one for one in read_stored(traces) if one.kind == "trace"]
-    down = Rewriter(base_url="http://127.0.0.1:9/v1", retries=0)
-    unnumbered = [one._replace(trace=_without_lines(one.trace)) for one in stored]
-    for source, told, reason in (
-        (Narrations(str(traces)), stored, None),
-        (Narrations(str(traces), rewriter=Liar()), stored, "narration: disagrees"),
-        (Narrations(str(traces), rewriter=down), stored[:2], "narration: unreachable"),
-        (Narrations(str(traces)), unnumbered, "narration: the rules cannot tell it"),
-    ):
-        dropped = Counter()
-        kept = [text for one in told if (text := source.text(one, dropped))]
-        assert len(kept) == (0 if reason else len(told)) and dropped == ({reason: len(told)} if reason else {})
-
-
-def _without_lines(trace):
-    return replace(trace, frames=tuple(replace(frame, line=None) for frame in trace.frames))
-
-
-def test_a_share_of_the_traces_is_told_and_always_the_same(traces):
-    stored = [one for one in read_stored(traces) if one.kind == "trace"]
-    told = {share: [bool(Narrations(str(traces), share=share).text(one, Counter())) for one in stored]
-            for share in (0.3, 0.7)}  # fmt: skip
-    assert 0 < sum(told[0.3]) < sum(told[0.7]) < len(stored)
-    assert all(more or not less for less, more in zip(told[0.3], told[0.7]))
 
 
 def test_stored_traces_keep_their_lines_and_older_ones_can_be_read(traces):
