@@ -26,7 +26,7 @@ benchmarks: setup-dev
 	$(BIN)/python benchmarks/train_vs_transformers.py --out benchmarks/results/train_vs_transformers.json
 	$(BIN)/python benchmarks/convert_memory.py --out benchmarks/results/convert_memory.json
 
-setup: $(VENV)/.requirements $(VENV)/.bubblewrap
+setup: $(VENV)/.requirements $(VENV)/.bubblewrap $(VENV)/.native
 
 setup-dev: setup $(VENV)/.requirements-dev $(VENV)/.chromium
 
@@ -45,6 +45,11 @@ $(VENV)/.requirements-dev: requirements-dev.txt $(VENV)/.requirements
 $(VENV)/.bubblewrap: | $(VENV)/bin/python
 	@command -v bwrap >/dev/null || $(call apt,bubblewrap) || echo "bubblewrap could not be installed: apt-get install bubblewrap"
 	@touch $@
+
+# The recorder's hot path in C; without a compiler it says so, and the same in Python runs.
+$(VENV)/.native: $(wildcard cwm_jax/tracing/child/c/*) cwm_jax/tracing/native.py $(VENV)/.requirements
+	$(BIN)/python -m cwm_jax.tracing.native
+	touch $@
 
 # A real browser looks at the report in the tests; without one that test says so and is skipped.
 $(VENV)/.chromium: | $(VENV)/bin/python

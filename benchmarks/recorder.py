@@ -1,28 +1,33 @@
-"""Frames a second of the recorder, with full locals, against a plain `sys.settrace` recorder.
+"""Frames a second of the recorder, with full locals, against others that record them and against ours in Python.
 
     python benchmarks/recorder.py [--quick] [--out FILE]
 
-The plain recorder is what one writes in twenty lines: in this process, every local's `repr` at
-every event, addresses out by a regular expression, `..` by comparing texts; no limits, no
-isolation, nothing kept if the program dies. Ours is timed end to end: from the context to a
-`Trace` in this process, the child interpreter and the way through shared memory included.
-Both make equal traces, which is checked.
+The others are in `recorder_peers.py`. Ours is timed end to end: from the context to a `Trace` in this process, the
+child interpreter and the way through shared memory included. All that make traces make equal ones, which is checked;
+those that print are checked to print every call and return. `bound` is the rate at which the programs are compiled
+and run if nobody records.
 """
 
 import argparse
 import json
 import platform
 import random
-import re
+import shutil
 import sys
+import tempfile
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
-from cwm_jax.tracing import Isolation, Limits, Trace, record, record_many
-from cwm_jax.tracing.language import compress, source_lines
-from cwm_jax.tracing.trace import Frame
+import recorder_peers as peers
+
+from cwm_jax.tracing import Isolation, Limits, Trace, record, record_many, recorder
 
 CASES = {
     "counters": """
@@ -61,42 +66,6 @@ def main():  # << START_OF_TRACE
 }
 
 
-def plain_record(context: str) -> Trace:
-    """The same trace as ours, the straightforward way."""
-    lines = source_lines(context)
-    frames: list[Frame] = []
-    last, baseline = None, None
-
-    def text(value: object) -> str:
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-    def trace(frame, event, arg):
-        nonlocal last, baseline
-        if frame.f_code.co_filename != "<context>" or (not frames and frame.f_code.co_name != "main"):
-            return None
-        source = lines[frame.f_lineno - 1]
-        if event in ("call", "line"):
-            state = {name: text(value) for name, value in frame.f_locals.items()}
-            same = event == "line" and frame is last
-            frames.append(Frame(event, source, compress(state, baseline if same else None), line=frame.f_lineno))
-            last, baseline = frame, state
-        else:
-            value = text(arg if event == "return" else arg[1])
-            frames.append(Frame(event, source, value=value, line=frame.f_lineno))
-            last = None
-        return trace
-
-    code = compile(context, "<context>", "exec")
-    names = {"__name__": "__main__"}
-    exec(code, names)
-    sys.settrace(trace)
-    try:
-        names["main"]()
-    finally:
-        sys.settrace(None)
-    return Trace(context, tuple(frames), verdict="returned", python=platform.python_version())
-
-
 def seconds(repeats: int, *works) -> list[float]:
     """The best time of each piece of work, in turns: other programs on the machine only ever add to it."""
     times = [[] for _ in works]
@@ -116,46 +85,91 @@ def corpus() -> list[str]:
     return [f"\n{loop}def main():  # << START_OF_TRACE\n    return f({word!r}, {word[0]!r})\n" for word in words]
 
 
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Our own recorder as it is where its native part is not built."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for script in recorder._CHILD.glob("*.py"):
+            shutil.copy(script, folder)
+        stack.enter_context(mock.patch.object(recorder, "_CHILD", Path(folder)))
+        stack.enter_context(mock.patch.object(recorder, "read_frames", lambda records, *_: records))
+        yield
+
+
+def ours(contexts: list[str]) -> Iterator[Trace]:
+    yield from record_many(contexts, isolation=Isolation.LIMITS_ONLY)
+
+
+def ours_in_python(contexts: list[str]) -> Iterator[Trace]:
+    with in_python():
+        yield from ours(contexts)
+
+
+def unrecorded(contexts: list[str]) -> Iterator[object]:
+    return map(lambda context: peers.define(context)(), contexts)
+
+
+# name -> how it records contexts, and the share of them that is enough to time it
+PEERS = {
+    "plain sys.settrace recorder": (partial(map, peers.plain), 4),
+    "hunter": (partial(map, peers.with_hunter), 4),
+    "PySnooper": (partial(map, peers.with_pysnooper), 8),
+    "snoop": (partial(map, peers.with_snoop), 32),
+    "our own recorder in Python": (ours_in_python, 2),
+}
+
+
+def consume(work: Callable[[list[str]], Iterator], contexts: list[str]) -> None:
+    """Takes each trace and lets it go, as who writes them to disk does."""
+    deque(work(contexts), maxlen=0)
+
+
+def compare(case: str, contexts: list[str], repeats: int) -> list[dict]:
+    """A row for each peer."""
+    traces = list(ours(contexts))
+    for name, (peer, share) in PEERS.items():
+        some = traces[: -(-len(traces) // share)]
+        for trace, theirs in zip(some, peer(contexts[: len(some)]), strict=True):
+            calls = sum(frame.event in ("call", "return") for frame in trace.frames)
+            assert theirs == (trace if isinstance(theirs, Trace) else calls), f"{case}: {name} records something else"
+    frames = [len(trace.frames) for trace in traces]
+    del traces
+    works = [(ours, 1), (unrecorded, 1), *PEERS.values()]
+    parts = [(work, contexts[: -(-len(contexts) // share)]) for work, share in works]
+    times = seconds(repeats, *(partial(consume, work, some) for work, some in parts))
+    mine, bound, *others = (sum(frames[: len(some)]) / time for (_, some), time in zip(parts, times))
+    return [
+        {"case": case, "ours": round(mine), "theirs": round(rate), "peer": name, "unit": "frames/s",
+         "ratio": round(mine / rate, 2), "goal": None if name.startswith("our own") else 5.0, "bound": round(bound)}
+        for name, rate in zip(PEERS, others)
+    ]  # fmt: skip
+
+
 def rows(repeats: int) -> list[dict]:
     found = []
-
-    def keep(**row) -> None:
-        found.append(row)
-        rates = f"{row['ours']:>10,} {row['unit']}  plain {row['theirs']}  ratio {row['ratio']}"
-        print(f"{row['case']:>28}  {rates}", flush=True)
-
-    def compare(case: str, contexts: list[str], count: int) -> None:
-        traces = list(record_many(contexts, isolation=Isolation.LIMITS_ONLY))
-        assert traces == [plain_record(context) for context in contexts], f"{case}: the two recorders disagree"
-        ours, theirs = seconds(
-            repeats,
-            lambda: list(record_many(contexts, isolation=Isolation.LIMITS_ONLY)),
-            lambda: [plain_record(context) for context in contexts],
-        )
-        ours, theirs = count / ours, count / theirs
-        keep(case=case, ours=round(ours), theirs=round(theirs), peer="plain sys.settrace recorder",
-             unit="frames/s", ratio=round(ours / theirs, 2), goal=1.0, bound=None)  # fmt: skip
-
-    for case, context in CASES.items():
-        frames = len(plain_record(context).frames)
-        copies = 30_000 // frames  # so that starting the child hardly counts; one program has a row of its own
-        compare(case, [context] * copies, copies * frames)
-    small = corpus()
-    compare("2,000 small programs", small, sum(len(plain_record(context).frames) for context in small))
+    cases = {case: [context] * (300_000 // len(peers.plain(context).frames)) for case, context in CASES.items()}
+    # So many copies that starting the child hardly counts; one program has rows of its own.
+    for case, contexts in (cases | {"8,000 small programs": 4 * corpus()}).items():
+        for row in compare(case, contexts, repeats):
+            rates = f"{row['ours']:>10,} frames/s  {row['peer']} {row['theirs']:,}  ratio {row['ratio']}"
+            print(f"{case:>28}  {rates}", flush=True)
+            found.append(row)
+    small = corpus()[0]
     for isolation in Isolation:
-        rate = 1 / seconds(5 * repeats, lambda: record(small[0], Limits(), isolation))[0]
-        keep(case=f"one program, {isolation.value}", ours=round(rate, 1), theirs=None, peer=None,
-             unit="programs/s", ratio=None, goal=None, bound=None)  # fmt: skip
+        rate = 1 / seconds(5 * repeats, partial(record, small, Limits(), isolation))[0]
+        print(f"{'one program, ' + isolation.value:>28}  {rate:>10,.1f} programs/s", flush=True)
+        found.append({"case": f"one program, {isolation.value}", "ours": round(rate, 1), "theirs": None, "peer": None,
+                      "unit": "programs/s", "ratio": None, "goal": None, "bound": None})  # fmt: skip
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three repeats instead of nine")
+    parser.add_argument("--quick", action="store_true", help="two repeats instead of nine")
     parser.add_argument("--out", type=Path, help="also write the result to this file")
     arguments = parser.parse_args()
     machine = f"{platform.machine()}, Python {platform.python_version()}"
-    result = {"benchmark": "recorder", "machine": machine, "rows": rows(3 if arguments.quick else 9)}
+    result = {"benchmark": "recorder", "machine": machine, "rows": rows(2 if arguments.quick else 9)}
     line = json.dumps(result)
     if arguments.out:
         arguments.out.write_text(line + "\n")

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,18 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = own_part(path)
     try:
         with full_disk(path):
             part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def own_part(path: Path) -> Path:
+    """Where this process writes what will be `path`: another, on any machine, may write the same at the same time."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

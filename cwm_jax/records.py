@@ -5,7 +5,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from cwm_jax.files import full_disk
+from cwm_jax.files import full_disk, own_part
 
 _BATCH = 256  # records that are read at once
 
@@ -21,16 +21,18 @@ def write_records(path: Path, records: Iterable[bytes], options: str) -> int:
     Raises:
       OSError: the disk is full.
     """
-    partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with full_disk(path):
-        writer = ArrayRecordWriter(str(partial), options)
-        for record in records:
-            writer.write(record)
-            count += 1
-        writer.close()
-        partial.replace(path)
+    part, count = own_part(path), 0
+    try:
+        with full_disk(path):
+            writer = ArrayRecordWriter(str(part), options)
+            for record in records:
+                writer.write(record)
+                count += 1
+            writer.close()
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return count
 
 

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cwm_jax"
 # Earlier ones know nothing of later ones.
 ORDER = [
     "files",
+    "cluster",
     "records",
     "components",
     "config",

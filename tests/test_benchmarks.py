@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import recorder as recorder_benchmark
 from training_cases import CASES
 
 from cwm_jax.checkpoints.weights import WeightsIndex
@@ -59,3 +60,13 @@ def test_documents_fill_rows_without_padding():
     assert row.tokens.shape == (case.batch, case.length)
     assert (row.segment_ids > 0).all() and (row.positions[:, 0] == 0).all()
     assert ((row.positions == 0) == (row.loss_weights == 0)).all() and row.positions.max() < case.length
+
+
+@pytest.mark.parametrize("case", recorder_benchmark.CASES)
+def test_the_recorder_is_compared_with_others_that_record_the_same(case):
+    rows = recorder_benchmark.compare(case, [recorder_benchmark.CASES[case]], repeats=1)  # fails where traces differ
+    assert [row["peer"] for row in rows] == list(recorder_benchmark.PEERS)
+    for row in rows:
+        assert row.keys() == KEYS
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=0.05, abs=0.01)
+        assert row["bound"] > row["theirs"]

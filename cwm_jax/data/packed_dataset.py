@@ -156,8 +156,11 @@ def _told_beside(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
-def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> None:
-    """Tokenises a part and writes its shard, then what is told of it; a function of its arguments alone."""
+def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
+    """Tokenises a part and writes its shard, then what is told of it, whose path it returns.
+
+    What it writes is a function of its arguments alone.
+    """
     encoder, dropped = _vocabulary(vocabulary), Counter()
     records, entries = [], []
     for text in part.texts(dropped):
@@ -170,6 +173,7 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> None:
         entries.append(_Entry(text.origin, text.kind, text.licence, len(document.tokens), predicted))
     write_records(shard, records, "group_size:64,zstd:3")
     write_json(_told_beside(shard), {"entries": entries, "dropped": dropped})
+    return _told_beside(shard)
 
 
 def _to_bytes(document: Document) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tiktoken
 
-from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CWM_IDS, END_OF_TEXT, PAD
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CWM_IDS, END_OF_TEXT, PAD, TASK_IDS
 
 RANKS = 128_000  # of the release; the ids of special tokens follow
 RESERVED = 256
@@ -43,7 +43,7 @@ class Llama3Vocabulary:
         """
         self._ranks_file = ranks
         mergeable = _parse(ranks)
-        names = {place - RANKS: name for name, place in CWM_IDS.items()}
+        names = {place - RANKS: name for name, place in (CWM_IDS | TASK_IDS).items()}
         self._control = {
             names.get(place, f"<|reserved_special_token_{place}|>"): len(mergeable) + place for place in range(RESERVED)
         }

@@ -17,6 +17,11 @@ LINE_SEP = "<|line_sep|>"
 EXCEPTION_SEP = "<|exception_sep|>"
 ARG_SEP = "<|arg_sep|>"
 TRACE_CONTEXT_START = "<|trace_context_start|>"
+TASK_SEP = "<|task_sep|>"
+SPAWN_SEP = "<|spawn_sep|>"
+SEND_SEP = "<|send_sep|>"
+RECEIVE_SEP = "<|receive_sep|>"
+JOIN_SEP = "<|join_sep|>"
 THINKING_START = "<|reasoning_thinking_start|>"
 THINKING_END = "<|reasoning_thinking_end|>"
 
@@ -41,6 +46,15 @@ CWM_IDS = {
     THINKING_END: 128121,
 }
 
+# Of our extension for tasks that talk; reserved ids that the release leaves unnamed, far from those that it names.
+TASK_IDS = {
+    TASK_SEP: 128200,
+    SPAWN_SEP: 128201,
+    SEND_SEP: 128202,
+    RECEIVE_SEP: 128203,
+    JOIN_SEP: 128204,
+}
+
 # Given, never predicted: after SFT the model thinks only where somebody puts the start token (paper §5.1).
 GIVEN_TOKENS = (THINKING_START,)
 
@@ -58,3 +72,4 @@ TRACE_TOKENS = (
     TRACE_CONTEXT_START,
 )
 TRACE_TOKEN_PATTERN = re.compile("|".join(re.escape(token) for token in TRACE_TOKENS))
+TASK_TOKEN_PATTERN = re.compile("|".join(re.escape(token) for token in (*TRACE_TOKENS, *TASK_IDS)))

@@ -7,9 +7,11 @@ from dataclasses import asdict, fields
 
 from cwm_jax.report.traces import trace_page
 from cwm_jax.sandbox import SandboxError, SandboxMissing
+from cwm_jax.tracing.hidden import Hidden, render_hidden
 from cwm_jax.tracing.language import render
 from cwm_jax.tracing.narration import narrate
 from cwm_jax.tracing.recorder import Isolation, Limits, record
+from cwm_jax.tracing.tasks import TaskRun, record_tasks, render_tasks, run_as_json
 from cwm_jax.tracing.trace import Trace, frame_as_json
 from cwm_jax.tracing.wrap import context_of
 
@@ -24,13 +26,18 @@ def main(argv: list[str]) -> int:
     try:
         context = context_of(arguments.target, arguments.args)
         limits = Limits(**dict(map(_limit, arguments.limit)))
-        trace = record(context, limits, Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
+        record_it, show = _FORMATS[arguments.format]
+        hidden = {"hidden": Hidden()} if arguments.hidden else {}
+        if hidden and record_it is not record:
+            raise ValueError(f"--hidden does nothing for --format {arguments.format}; leave it out")
+        isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
+        trace = record_it(context, limits, isolation, **hidden)
     except (ValueError, SandboxMissing, SandboxError) as error:
         print(f"trace: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130  # as a shell reports an interrupt
-    sys.stdout.buffer.write(_FORMATS[arguments.format](arguments.target, trace).encode())
+    sys.stdout.buffer.write(show(arguments.target, trace).encode())
     sys.stdout.buffer.flush()
     if trace.complete:
         return 0
@@ -48,7 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("target", metavar="FILE[:FUNC]", help="a file with a start marker, or a function in a file")
     parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
-    parser.add_argument("--format", choices=sorted(_FORMATS), default="text", help="default: text")
+    parser.add_argument(
+        "--format", choices=sorted(_FORMATS), default="text", help="default: text; tasks: of all threads and processes"
+    )
+    parser.add_argument(
+        "--hidden",
+        action="store_true",
+        help="with what locals do not show: shared objects, what loops still have to yield (text and json)",
+    )
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for programs that you trust")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; repeatable")
     return parser
@@ -82,9 +96,16 @@ def _page(title: str, trace: Trace) -> str:
     return trace_page(title, trace.context, frames, trace.verdict, trace.reason)
 
 
+def _tasks_json(title: str, run: TaskRun) -> str:
+    return json.dumps(run_as_json(run) | {"text": render_tasks(run)}, indent=1) + "\n"
+
+
+# What records, and what shows it.
 _FORMATS = {
-    "text": lambda title, trace: render(trace),
-    "json": lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n",
-    "html": _page,
-    "narration": lambda title, trace: narrate(trace),
+    "text": (record, lambda title, trace: render_hidden(trace)),
+    "json": (record, lambda title, trace: json.dumps(as_json(trace), indent=1) + "\n"),
+    "html": (record, _page),
+    "narration": (record, lambda title, trace: narrate(trace)),
+    "tasks": (record_tasks, lambda title, run: render_tasks(run)),
+    "tasks-json": (record_tasks, _tasks_json),
 }

@@ -133,8 +133,8 @@ def _told_beside(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> None:
-    """Records a part and writes the shard, then what is told of it.
+def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> Path:
+    """Records a part and writes the shard, then what is told of it; returns the latter's path.
 
     What it writes is a function of its arguments alone, but for the seconds that it took.
     """
@@ -158,6 +158,7 @@ def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolati
     near = {program: corpus.near.names(code) for program, code in own.items()}
     told = {"entries": entries, "near": near, "dropped": dropped, "seconds": time.monotonic() - started}
     write_json(_told_beside(path), told)
+    return _told_beside(path)
 
 
 def _unwanted(stored: Stored, benchmarks: tuple[Benchmark, ...], privacy: Privacy) -> str:

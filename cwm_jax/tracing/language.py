@@ -14,7 +14,7 @@ EVENT_TOKENS: dict[Event, str] = {
     "exception": st.EXCEPTION_SEP,
 }
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()}
+EVENT_OF = {token: event for event, token in EVENT_TOKENS.items()}
 
 
 class TraceSyntaxError(ValueError):
@@ -63,9 +63,9 @@ def to_json(value: dict[str, str] | str) -> str:
     return json.dumps(value).replace("<|", "\\u003c|")
 
 
-def plain_text(text: str, what: str) -> str:
+def plain_text(text: str, what: str, control: re.Pattern = st.TRACE_TOKEN_PATTERN) -> str:
     """`text` itself, once it is known to hold no control token; `what` names it in the error."""
-    if found := st.TRACE_TOKEN_PATTERN.search(text):
+    if found := control.search(text):
         raise ValueError(f"{what} holds the control token {found[0]!r}; write it in two pieces to trace this program")
     return text
 
@@ -76,14 +76,14 @@ def parse(text: str) -> Trace:
     Raises:
       TraceSyntaxError: with the position of the first piece that does not fit.
     """
-    reader = _Reader(text)
+    reader = Reader(text)
     reader.expect(st.BEGIN_OF_TEXT)
     reader.expect(st.TRACE_CONTEXT_START)
     context = reader.plain()
     reader.expect(st.FRAME_SEP)
     frames = []
-    while reader.peek() in _EVENT_OF:
-        frames.append(_parse_frame(reader))
+    while reader.peek() in EVENT_OF:
+        frames.append(parse_frame(reader))
     complete = reader.peek() == st.END_OF_TEXT
     if complete:
         reader.expect(st.END_OF_TEXT)
@@ -92,8 +92,9 @@ def parse(text: str) -> Trace:
     return Trace(context, tuple(frames), complete)
 
 
-def _parse_frame(reader: "_Reader") -> Frame:
-    event = _EVENT_OF[reader.take()]
+def parse_frame(reader: "Reader") -> Frame:
+    """The frame that begins here."""
+    event = EVENT_OF[reader.take()]
     if event in ("call", "line"):
         values = reader.json(dict)
         reader.expect(st.ACTION_SEP)
@@ -108,13 +109,14 @@ def _parse_frame(reader: "_Reader") -> Frame:
     return Frame(event, source, value=value)
 
 
-class _Reader:
+class Reader:
     """Walks over the pieces of a text: control tokens and the plain text between them."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, control: re.Pattern = st.TRACE_TOKEN_PATTERN):
+        self._control = control
         self._pieces: list[str] = []
         end = 0
-        for match in st.TRACE_TOKEN_PATTERN.finditer(text):
+        for match in control.finditer(text):
             if match.start() > end:
                 self._pieces.append(text[end : match.start()])
             self._pieces.append(match[0])
@@ -142,7 +144,7 @@ class _Reader:
 
     def plain(self) -> str:
         """The plain text here; empty where a control token follows at once."""
-        if self.peek() is None or st.TRACE_TOKEN_PATTERN.fullmatch(self.peek()):
+        if self.peek() is None or self._control.fullmatch(self.peek()):
             return ""
         return self.take()
 

@@ -16,18 +16,29 @@ import re
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from cwm_jax import sandbox
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.hidden import Hidden
 from cwm_jax.tracing.language import plain_text, source_lines
 from cwm_jax.tracing.trace import EVENTS, Event, Frame, Trace
 from cwm_jax.tracing.verdicts import COMPLETE, death, explain
+
+try:  # reads most frames, where cwm_jax/tracing/native.py has built it
+    from cwm_jax.tracing.child.native import read_frames
+except ImportError:
+
+    def read_frames(records: list[str], *_: object) -> list[str]:
+        """The records that `_trace` has to read by itself."""
+        return records
+
 
 _CHILD = Path(__file__).parent / "child"
 _CHUNK = 1 << 14
@@ -71,7 +82,11 @@ class Job(NamedTuple):
 
 
 def record(
-    context: str, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP, stdin: str = ""
+    context: str,
+    limits: Limits = Limits(),
+    isolation: Isolation = Isolation.BUBBLEWRAP,
+    stdin: str = "",
+    hidden: Hidden | None = None,
 ) -> Trace:
     """The trace of one program: what its marked function does, called without arguments.
 
@@ -80,6 +95,7 @@ def record(
       limits: caps on the run.
       isolation: how far to keep the program from the machine.
       stdin: what the program reads as its standard input, a file in memory.
+      hidden: bounds on the hidden state that each frame gets, too; None for none.
 
     Returns:
       A trace whose `verdict` is `returned` or `raised`, or else the cap or fault that cut it short.
@@ -90,7 +106,7 @@ def record(
       SandboxMissing: the tools for `isolation` are not installed.
       SandboxError: the child interpreter does not start.
     """
-    with closing(record_many([Job(context, stdin)], limits, isolation)) as traces:
+    with closing(record_many([Job(context, stdin)], limits, isolation, hidden=hidden)) as traces:
         return next(traces)
 
 
@@ -100,6 +116,7 @@ def record_many(
     isolation: Isolation = Isolation.BUBBLEWRAP,
     together: bool = False,
     imports: tuple[str, ...] = (),
+    hidden: Hidden | None = None,
 ) -> Iterator[Trace]:
     """The trace of each context, in order, one at a time as they are asked for; arguments and errors as for `record`.
 
@@ -113,24 +130,25 @@ def record_many(
     can import modules, besides those of the standard library.
     """
     jobs = (_checked(context, limits) for context in contexts)
+    start = partial(_Interpreter, limits, isolation, imports, hidden)
     if together or isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(jobs, limits, isolation, imports)
+        yield from _record_in_turn(jobs, limits, start)
         return
     for job in jobs:
-        with _Interpreter(limits, isolation, imports) as child:
+        with start() as child:
             child.send(job)
             run = child.receive() or _CORRUPTED
         yield _trace(job.context, *run, limits)
 
 
-def _record_in_turn(jobs: Iterable[Job], limits: Limits, isolation: Isolation, imports) -> Iterator[Trace]:
+def _record_in_turn(jobs: Iterable[Job], limits: Limits, start: Callable[[], "_Interpreter"]) -> Iterator[Trace]:
     with ExitStack() as stack:
-        child = stack.enter_context(_Interpreter(limits, isolation, imports))
+        child = stack.enter_context(start())
         before = None
         for job in chain(jobs, [None]):
             if before is not None and (run := child.receive()) is None:
                 stack.close()
-                child = stack.enter_context(_Interpreter(limits, isolation, imports))
+                child = stack.enter_context(start())
                 child.send(before)
                 run = child.receive() or _CORRUPTED
             if job is not None:
@@ -154,9 +172,10 @@ def _checked(context: str | Job, limits: Limits) -> Job:
 class _Interpreter:
     """A child interpreter that records one program after another. A context manager."""
 
-    def __init__(self, limits: Limits, isolation: Isolation, imports: tuple[str, ...]):
+    def __init__(self, limits: Limits, isolation: Isolation, imports: tuple[str, ...], hidden: Hidden | None):
         self._limits = limits
-        self._capacity = limits.max_trace_chars + _SLACK
+        bounds = asdict(hidden) if hidden else {}
+        self._capacity = limits.max_trace_chars * (2 if hidden else 1) + _SLACK
         with ExitStack() as stack:
             files = {"journal": os.memfd_create("journal")}
             stack.callback(os.close, files["journal"])
@@ -166,7 +185,7 @@ class _Interpreter:
             self._journal, self._request, self._done = files["journal"], request, done
             stack.callback(os.close, request)
             stack.callback(os.close, done)
-            settings = files | {"capacity": self._capacity} | _caps(limits)
+            settings = files | {"capacity": self._capacity} | caps_of(limits) | bounds
             argv = [sys.executable, "-s", str(_CHILD / "main.py")]
             argv += [f"{name}={value}" for name, value in settings.items()]
             argv += [f"imports={os.pathsep.join(imports)}"]
@@ -230,7 +249,8 @@ class _Interpreter:
         self._stack.close()
 
 
-def _caps(limits: Limits) -> dict[str, int]:
+def caps_of(limits: Limits) -> dict[str, int]:
+    """The limits that the child keeps itself."""
     names = ("cpu_seconds", "max_frames", "max_trace_chars", "max_value_chars", "max_depth")
     return {name: getattr(limits, name) for name in names}
 
@@ -254,9 +274,11 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
     python = rendering = stdout = ""
     verdict, detail = ending
     try:
-        different = list(dict.fromkeys(records))
-        for record, (kind, second, third) in zip(different, json.loads(f"[{','.join(different)}]")):
-            if kind == "start":
+        rest = read_frames(list(dict.fromkeys(records)), lines, EVENTS, Frame, known)
+        for record, (kind, second, third, *hidden) in zip(rest, json.loads(f"[{','.join(rest)}]")):
+            if kind.__class__ is int:
+                known[record] = to_frame(EVENTS[kind], second, third, lines, *hidden)
+            elif kind == "start":
                 python = second
             elif kind == "render":
                 rendering = second
@@ -265,20 +287,24 @@ def _trace(context: str, records: list[str], ending: tuple[str, str], limits: Li
             elif kind == "end":
                 verdict, detail, rendering = second, third, ""
             else:
-                known[record] = _frame(EVENTS[kind], second, third, lines)
+                raise ValueError(f"no record is of the kind {kind!r}")
         "".join((python, rendering, stdout, verdict, detail))  # refuses what is no text
-        text = explain(verdict, detail, limits, rendering, (f.value for f in known.values() if f.event == "exception"))
+        frames = tuple(filter(None, map(known.get, records)))
+        text = explain(verdict, detail, limits, rendering, (f.value for f in frames if f.event == "exception"))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        verdict, python, stdout = "corrupted", "", ""
+        verdict, python, stdout, frames = "corrupted", "", "", ()  # nothing in it can be relied on
         text = explain(verdict, "", limits)
-    frames = tuple(known[record] for record in records if record in known)
     return Trace(context, frames, verdict in COMPLETE, verdict, text, python, stdout)
 
 
-def _frame(event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str]) -> Frame:
+def to_frame(
+    event: Event, line: int, content: dict[str, str] | str, lines: dict[int, str], hidden: dict[str, str] | None = None
+) -> Frame:
+    """The frame that a record of the child's holds; `lines` are those of the code that ran, by number."""
     source = lines.get(line, "\n")  # code that the program compiled itself under our file name has other lines
     if event in ("call", "line"):
         "".join(content.values())  # refuses what is no text
-        return Frame(event, source, tuple(content.items()), None, line)
+        beside = hidden if hidden is None else tuple(hidden.items())
+        return Frame(event, source, tuple(content.items()), None, line, beside)
     "".join((content,))
     return Frame(event, source, None, content, line)

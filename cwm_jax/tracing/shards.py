@@ -1,33 +1,50 @@
 """Recording in several processes, shard by shard: every shard is a file of its own, and what is there is not redone."""
 
+import socket
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
+from pathlib import Path
 
+from cwm_jax.cluster import cluster, run_jobs
 from cwm_jax.report.progress import progress
 
+_SEEN_WITHIN = 60.0  # seconds for which a network's file system may go on saying that a file is not there
 
-def record_shards(what: str, jobs: Sequence[Callable[[], None]], done: int, workers: int) -> None:
-    """Runs jobs, of which each writes one shard.
+
+def record_shards(what: str, jobs: Sequence[Callable[[], Path]], done: int, workers: int) -> None:
+    """Runs jobs, of which each writes one shard and returns its path.
+
+    A worker or a machine that dies loses the shard in hand alone, which another makes.
 
     Args:
       what: the progress bar's name.
       jobs: for the shards that are missing; they and what they hold pickle.
       done: shards that are there.
-      workers: processes.
+      workers: processes on this machine; a cluster that this process has joined runs as many as it has cores.
 
     Raises:
-      What the first job that failed raised; the others that had not begun are left out.
+      What the first job that failed raised; the others are left out.
+      FileNotFoundError: a shard was written where this machine does not see it.
     """
-    with (
-        progress(what, done + len(jobs), unit="shards", start=done) as bar,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-    ):
-        running = [pool.submit(job) for job in jobs]
-        try:
-            for number, job in enumerate(as_completed(running), start=done + 1):
-                job.result()
-                bar.update(number)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if not jobs:
+        return
+    with progress(what, done + len(jobs), unit="shards", start=done) as bar, cluster(workers):
+        for number, (path, host) in enumerate(run_jobs([partial(_record, job) for job in jobs]), start=done + 1):
+            _see(path, host)
+            bar.update(number)
+
+
+def _record(job: Callable[[], Path]) -> tuple[Path, str]:
+    return job(), socket.gethostname()
+
+
+def _see(path: Path, host: str) -> None:
+    until = time.monotonic() + _SEEN_WITHIN
+    while not path.exists():
+        if time.monotonic() > until:
+            raise FileNotFoundError(
+                f"{host} wrote {path}, which is not to be seen from {socket.gethostname()}: name a folder with --out "
+                "that all machines of the cluster share"
+            )
+        time.sleep(0.2)

@@ -28,6 +28,8 @@ class Frame:
         `".."` for a value that equals the preceding frame's; None otherwise.
       value: `repr` of the returned value or of the exception; None for call and line frames.
       line: 1-based line number in the context; None where the trace came from text.
+      hidden: what locals do not show, as `(name, text)` pairs (see `hidden.py`); None where that was not recorded.
+        No part of CWM's text.
     """
 
     event: Event
@@ -35,6 +37,16 @@ class Frame:
     locals: tuple[tuple[str, str], ...] | None = None
     value: str | None = None
     line: int | None = field(default=None, compare=False)
+    hidden: tuple[tuple[str, str], ...] | None = field(default=None, compare=False)
+
+    def __init__(self, event, source, locals=None, value=None, line=None, hidden=None):
+        fields = self.__dict__  # half the time of the `__init__` that a frozen dataclass gets; there are millions
+        fields["event"] = event
+        fields["source"] = source
+        fields["locals"] = locals
+        fields["value"] = value
+        fields["line"] = line
+        fields["hidden"] = hidden
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,8 @@ class Trace:
 
 
 def frame_as_json(frame: Frame) -> dict[str, object]:
-    """`event`, `line` and `source`, and `locals` (call, line) or `value` (return, exception)."""
+    """`event`, `line` and `source`, and `locals` and what there is of `hidden` (call, line) or `value` (the others)."""
     content = {"value": frame.value} if frame.locals is None else {"locals": dict(frame.locals)}
+    if frame.hidden is not None:
+        content["hidden"] = dict(frame.hidden)
     return {"event": frame.event, "line": frame.line, "source": frame.source, **content}

@@ -15,6 +15,7 @@ _CAPS = {
     "depth_limit": ("max_depth", "more than {limit} calls were open at once"),
     "timeout": ("wall_seconds", "the run took more than {limit} seconds"),
     "cpu_limit": ("cpu_seconds", "the run took more than {limit} seconds of processor time"),
+    "task_limit": ("processes", "more than {limit} threads and processes were open at once"),
     "memory_limit": ("memory_mb", "the program asked for more than {limit} MiB of memory"),
 }
 _FAULTS = {
@@ -26,6 +27,7 @@ _FAULTS = {
     "trace_replaced": "tracing was switched off, by a call of sys.settrace, or because a recursion limit or a signal "
     "handler of the program struck while a frame was recorded",
     "interrupted": "a signal handler of the program raised {detail} while a frame was recorded",
+    "deadlock": "every task waits for another, and nothing can wake them: {detail}",
     "exited": "the program ended the interpreter itself, with status {detail}",
     "crashed": "the interpreter died of signal {detail}",
     "killed": "the interpreter was killed from outside, perhaps because the machine ran out of memory",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwm_jax import config
+from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Mixture, resolve
 from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
@@ -35,7 +36,8 @@ def main(argv: list[str]) -> int:
     if arguments.source:
         overrides = ["TraceCorpus.sources=[@Functions()]", f"Functions.paths=[{arguments.source!r}]", *overrides]
     try:
-        _make(config.load(files, overrides, root_of(files, overrides)), arguments)
+        with joined(arguments.address):
+            _make(config.load(files, overrides, root_of(files, overrides)), arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
@@ -75,7 +77,7 @@ def _(dataset: PackedDataset, arguments: argparse.Namespace) -> None:
 
 @_make.register
 def _(mixture: Mixture, arguments: argparse.Namespace) -> None:
-    _refuse(arguments, "a mixture", "workers", "limit", "unsafe")
+    _refuse(arguments, "a mixture", "workers", "address", "limit", "unsafe")
     resolved = resolve(mixture)
     print_mixture(asdict(resolved))
     if not arguments.dry_run:
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="D", help="folder for what is made")
     parser.add_argument("--workers", type=_positive, default=0, metavar="N", help="processes; default: one a core")
+    parser.add_argument("--address", help=ADDRESS_HELP)
     parser.add_argument("--limit", type=_positive, metavar="N", help="read at most N files, projects or problems")
     parser.add_argument("--dry-run", action="store_true", help="show what would be made")
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for code that you trust")

@@ -101,6 +101,8 @@ def test_a_repr_that_came_back_is_not_named():
     ("import sys\nsys.exit(3)", "raised", "SystemExit(3)"),
     ("raise KeyboardInterrupt", "raised", "KeyboardInterrupt()"),
     ("return 1 / 0", "raised", "ZeroDivisionError('division by zero')"),
+    ("class S(list):\n    def __enter__(self): pass\n    def __exit__(self, *_): return self.pop()\n"
+     "s = S([False, True, True])\nfor x in 'aba':\n    with s: raise ValueError(x)", "raised", "ValueError('a')"),
     ("import os\nos._exit(3)", "exited", "status 3"),
     ("import os\nos.abort()", "crashed", "SIGABRT"),
     ("import ctypes\nctypes.string_at(0)", "crashed", "SIGSEGV"),

@@ -6,8 +6,8 @@ how long the next program and its standard input are (both lie behind the journa
 that follows. It ends when the request pipe does.
 
 A record of the journal is one line of JSON: `["start", python, ""]`, `[event, line, locals or
-value]` for a frame, `["render", what, ""]` while a `__repr__` runs, `["print", output, ""]` and
-`["end", verdict, detail]`.
+value]` for a frame (behind its locals its hidden state, where that is asked for), `["render",
+what, ""]` while a `__repr__` runs, `["print", output, ""]` and `["end", verdict, detail]`.
 """
 
 import builtins
@@ -18,22 +18,29 @@ import sys
 import types
 from _thread import get_ident
 
-from journal import Journal
 from streams import Streams
-from tracer import FILE_NAME, make_tracer
+from tracer import FILE_NAME
 from values import Renderer, to_json
 
+try:  # the same in C, where cwm_jax/tracing/native.py has built it
+    from native import Journal, make_tracer
+except ImportError:
+    from journal import Journal
+    from tracer import make_tracer
+
 MARKER = "# << START_OF_TRACE"
+OURS = {"native", "journal", "streams", "tracer", "values", "hidden", "aliases", "loops", "remaining", "stack"}
 CO_OPTIMIZED, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x1, 0x20, 0x80, 0x200
 
 
 class Recorder:
     """Records one program after another into the journal."""
 
-    def __init__(self, journal: Journal, done: int, caps: dict):
+    def __init__(self, journal: Journal, done: int, caps: dict, make_tracer):
         self.journal = journal
         self._done = done
         self._caps = caps
+        self._make_tracer = make_tracer
         self._streams = Streams()
         self._ours = True  # whether a call of sys.settrace is ours
         self._thread = get_ident()
@@ -104,7 +111,7 @@ class Recorder:
 
     def _start_tracing(self, entry: types.CodeType, lines: list) -> None:
         render = Renderer(self._caps["max_value_chars"], self.journal, self.finish)
-        sys.settrace(make_tracer(entry, lines, self._caps, render, self))
+        sys.settrace(self._make_tracer(entry, lines, self._caps, render, self))
         self._ours = False
 
     def _stop_tracing(self) -> None:
@@ -186,14 +193,20 @@ def describe(error: BaseException) -> str:
 
 
 def main() -> None:
-    del sys.path[0], sys.modules["journal"], sys.modules["streams"], sys.modules["tracer"], sys.modules["values"]
-    os.dup2(1, 2)
     settings = dict(word.split("=", 1) for word in sys.argv[1:])
-    sys.path += filter(None, settings.pop("imports").split(os.pathsep))
+    imports = settings.pop("imports").split(os.pathsep)
     settings = {name: int(value) for name, value in settings.items()}
+    tracer_of = make_tracer
+    if "places" in settings:  # one of the bounds of hidden state
+        from hidden import make_tracer as tracer_of
+    for name in {*sys.modules} & OURS:
+        del sys.modules[name]
+    del sys.path[0]
+    sys.path += filter(None, imports)
+    os.dup2(1, 2)
     files = [settings.pop(name) for name in ("journal", "request", "done")]
     capacity = settings.pop("capacity")
-    recorder = Recorder(Journal(files[0], capacity), files[2], settings)
+    recorder = Recorder(Journal(files[0], capacity), files[2], settings, tracer_of)
     gc.freeze()
     os.write(files[2], b".")
     while len(request := os.read(files[1], 16)) == 16:
@@ -201,4 +214,5 @@ def main() -> None:
         recorder.record(os.pread(files[0], context, capacity).decode(), os.pread(files[0], stdin, capacity + context))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ RETURN_CODES = {opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST") if name
 PAUSE_CODES = {opmap["YIELD_VALUE"], opmap["RESUME"]}  # where a yield stands: 3.13 is one instruction further
 
 
-def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
+def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run, snapshots=None):
     """The trace function that records from the first call of `entry` until it is left.
 
     Args:
@@ -31,13 +31,14 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
       run: keeps each frame's record, JSON text of `[event, line, locals or value]`, in `journal`; `enter()` is
         called when the entry is entered, `leave(verdict, error)` when it is left, and `finish(verdict,
         detail)` ends this process.
+      snapshots: a `Snapshots`, or what else takes them.
     """
     max_frames, max_depth = caps["max_frames"], caps["max_depth"]
     cost = {number: len(line) + FRAME_CHARS for number, line in enumerate(lines, start=1)}
     room = caps["max_trace_chars"] - sum(map(len, lines)) - FRAME_CHARS
     frames = depth = exception_at = 0
     entered = error = None  # the entry's frame, the type of the last exception
-    snapshots = Snapshots(render)
+    snapshots = snapshots or Snapshots(render)
     take, forget = snapshots.take, snapshots.forget
     add, finish = run.journal.add, run.finish
 
@@ -50,7 +51,7 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run):
             finish("frame_limit")
         if room < 0:
             finish("trace_limit")
-        add(f"[{event},{number},{payload}]")
+        add(f"[{event},{number},{payload}{snapshots.beside}]")
 
     def on_call(frame: types.FrameType, event: str, arg: object):
         nonlocal depth, entered
@@ -114,7 +115,12 @@ class Snapshots:
 
     The same rule as `compress` in the trace language, with the work spared where a
     variable still holds the same immutable object.
+
+    Attributes:
+      beside: what else the record of the next frame holds, as JSON from its comma on; no part of CWM's text.
     """
+
+    beside = ""
 
     def __init__(self, render):
         self._render = render
