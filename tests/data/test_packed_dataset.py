@@ -94,7 +94,7 @@ def test_the_context_may_be_learnt_and_kinds_be_chosen(traces, tmp_path):
         }
 
 
-def test_a_run_trains_on_the_rows(traces, tmp_path):
+def test_a_run_trains_on_the_rows(traces, tmp_path, one_cluster):
     pack_dataset(dataset(traces, buckets=(1024,)), tmp_path / "rows", 1)
     (tmp_path / "run.gin").write_text(f"""
 Experiment.data = @PreparedRows()
@@ -195,7 +195,7 @@ def dataset(traces: Path, **changed) -> PackedDataset:
     return PackedDataset(**fields | changed)
 
 
-def test_bad_input_is_named_with_its_fix(traces, rows, tmp_path):
+def test_bad_input_is_named_with_its_fix(traces, rows, tmp_path, one_cluster):
     done = prepare("--gin_file", gin(tmp_path, tmp_path / "none"), "--out", tmp_path / "rows")
     assert done.returncode == 2 and "none/vocabulary.model" in done.stderr and "Traceback" not in done.stderr
     with pytest.raises(FileNotFoundError, match="no finished traces; make them with"):

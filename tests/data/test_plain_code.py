@@ -160,7 +160,7 @@ def model(vocabulary, tmp_path_factory):
     return str(path)
 
 
-def test_rows_spell_the_files(tmp_path, real, vocabulary, model):
+def test_rows_spell_the_files(tmp_path, real, vocabulary, model, one_cluster):
     config = PackedDataset(PlainCode((str(write(tmp_path / "lib", real)),)), model, (1_500, 4_000, 6_000))
     manifest = pack_dataset(config, tmp_path / "rows", 1)
     windows = tuple(config.buckets)
@@ -183,7 +183,7 @@ def test_rows_spell_the_files(tmp_path, real, vocabulary, model):
     assert manifest.programs == {"PSF-2.0": len(found)}
 
 
-def test_a_second_call_reads_and_other_files_are_refused(tmp_path, model):
+def test_a_second_call_reads_and_other_files_are_refused(tmp_path, model, one_cluster):
     write(tmp_path / "lib", {"a.py": CODE, "PKG-INFO": PSF})
     config = PackedDataset(PlainCode((str(tmp_path / "lib"),)), model, (512,))
     first = pack_dataset(config, tmp_path / "rows", 1)
