@@ -82,8 +82,10 @@ class PlainCode:
 
     def found(self) -> dict[str, int]:
         """How many Python files there are in each folder and sdist, fit or not."""
-        trees = ((tree.name, sum(name.endswith(".py") for name in tree.files)) for tree in self._trees(Counter()))
-        return dict(trees)
+        counts: Counter = Counter()
+        for tree in self._trees(Counter()):
+            counts[tree.name] += sum(name.endswith(".py") for name in tree.files)
+        return dict(counts)
 
     def parts(self, dropped: Counter) -> list[Part]:
         """The files, read here one after the other and held in memory; see `texts`."""
