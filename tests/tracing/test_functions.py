@@ -12,7 +12,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import render
 from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.sources.functions import Functions, FunctionsOfFiles
-from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated
+from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated, strategy_of
 from cwm_jax.tracing.sources.places import Place, find_places
 from cwm_jax.tracing.sources.slices import Module, Unfit
 
@@ -70,6 +70,13 @@ def test_a_slice_leaves_out_what_is_not_reached():
 def test_what_cannot_stand_alone_has_a_reason(code, reason):
     with pytest.raises(Unfit, match=reason):
         Module(code).slice("f")
+
+
+@pytest.mark.parametrize("annotation", ["dict[Any, int]", "set[list[int]]", "Dict[Tuple[object, ...], str]"])
+def test_keys_are_drawn_that_can_be_hashed(annotation):
+    function = ast.parse(f"def f(x: {annotation}): ...").body[0]
+    found = drawn({"x": strategy_of(function, function.args.args[0], None)}, 8, 1)
+    assert found and all(type(ast.literal_eval(one["x"])) in (dict, set) for one in found if one["x"] != "set()")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
