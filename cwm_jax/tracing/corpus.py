@@ -1,7 +1,8 @@
 """Corpora of traces: what sources give, recorded shard by shard, filtered, and joined in one folder.
 
 A shard is a file of its own that is written whole or not at all, and depends on nothing but its part of a source: an
-interrupted call goes on where it was, and the result has the same bytes however many workers there were.
+interrupted call goes on where it was, and the result has the same bytes however many workers there were. It is named by
+all that shapes it, so a corpus that gets more sources (delete its `settings` and `datasheet.json`) records these alone.
 """
 
 import hashlib
@@ -110,24 +111,26 @@ def prepare_traces(
     """
     out = Path(out)
     with in_use(out):
-        parts = [part for source in corpus.sources for part in source.parts(out, limit)]
-        claim(out, _settings(corpus, parts))
+        parts = {_name(corpus, part): part for source in corpus.sources for part in source.parts(out, limit)}
+        claim(out, _hash(" ".join(parts)))
         if (sheet := read_datasheet(out)) is not None:
             return sheet
-        paths = [out / "shards" / f"{number:05d}{SUFFIX}" for number in range(len(parts))]
-        missing = [number for number, path in enumerate(paths) if not _told_beside(path).exists()]
-        jobs = [partial(record_shard, corpus, parts[number], paths[number], isolation) for number in missing]
+        paths = {out / "shards" / f"{name}{SUFFIX}": part for name, part in parts.items()}
+        missing = [path for path in paths if not _told_beside(path).exists()]
+        jobs = [partial(record_shard, corpus, paths[path], path, isolation) for path in missing]
         workers = workers or len(os.sched_getaffinity(0))
         record_shards("recording", jobs, len(parts) - len(missing), workers)
-        return _finish(corpus, out, paths, workers)
+        return _finish(corpus, out, list(paths), workers)
 
 
-def _settings(corpus: TraceCorpus, parts: list[Part]) -> str:
-    """A hash of what shapes the traces: the settings and the bytes that are read, not where they lie."""
-    digest = hashlib.sha256(json.dumps(plain(corpus), sort_keys=True).encode())
-    for part in parts:
-        digest.update(part.mark.encode() + b"\0")
-    return digest.hexdigest()
+def _name(corpus: TraceCorpus, part: Part) -> str:
+    """A hash of what shapes a shard: the settings and the bytes that are read, not where they lie."""
+    shared = [plain(corpus.near), *map(plain, corpus.benchmarks), corpus.step_over]
+    return _hash(json.dumps([*shared, part.mark]))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _told_beside(path: Path) -> Path:

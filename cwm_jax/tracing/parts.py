@@ -27,7 +27,7 @@ class Part(Protocol):
     """About half a minute of work, which is what a killed worker loses. Pickles.
 
     Attributes:
-      mark: a text, other for parts that other traces come of: it names the bytes that are read.
+      mark: a text, other for parts that other traces come of: its source's settings, and the bytes that are read.
     """
 
     mark: str

@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from cwm_jax.components import plain
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import render
 from cwm_jax.tracing.parts import Found
@@ -148,7 +149,7 @@ class SolutionsOfProblems:
 
     @property
     def mark(self) -> str:
-        return f"{self.digest} {self.first} {self.last}"
+        return f"{plain(replace(self.source, path=''))} {self.digest} {self.first} {self.last}"
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Their traces; see `Part`."""

@@ -4,10 +4,11 @@ import ast
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from cwm_jax.components import plain
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.parts import Found
@@ -106,7 +107,7 @@ class FunctionsOfFiles:
     @property
     def mark(self) -> str:
         told = [f"{place.name_of(file)} {hashlib.sha256(_bytes(file)).hexdigest()}" for place, file in self.files]
-        return "\n".join(told)
+        return "\n".join([str(plain(replace(self.source, paths=()))), *told])
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Their traces; see `Part`."""

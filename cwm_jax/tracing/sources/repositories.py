@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
+from cwm_jax.components import plain
 from cwm_jax.repos import Build, Builder, NotBuilt, SuiteLimits, run_tests
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import compress, render, source_line
@@ -177,7 +178,7 @@ class EpisodesOfProject:
 
     @property
     def mark(self) -> str:
-        return self.project
+        return f"{plain(replace(self.source, projects=()))} {self.project}"
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Its episodes; see `Part`."""
