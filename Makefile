@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/tiny
+CORPUS := runs/corpus
 EXPERIMENT := experiments/tiny/strawberry.gin
 
-.PHONY: run test aot lint setup setup-dev benchmarks clean
+.PHONY: run test corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
@@ -13,6 +14,11 @@ run: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# Records real code: functions of the standard library and of projects from the package index, and their tests.
+corpus: setup
+	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/data/corpus.gin --out $(CORPUS)
+	cp $(CORPUS)/datasheet.json experiments/data/datasheet.json
 
 # Compiles the large experiments for TPUs that are not here, and compares with their reports in experiments/aot/.
 aot: setup-dev

@@ -7,7 +7,7 @@ from cwm_jax.tpu import libtpu
 
 VERBS = {
     "trace": ("cwm_jax.tracing.cli", "main", "record what a program does"),
-    "prepare": ("cwm_jax.training.prepare_cli", "main", "make data: traces of real code, rows of an experiment"),
+    "prepare": ("cwm_jax.training.prepare_cli", "main", "make data: traces of real code, packed rows, mixtures"),
     "train": ("cwm_jax.training.cli", "main", "train a model, or go on training it"),
     "export": ("cwm_jax.training.export", "main", "the weights of a run, adapters merged"),
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),

@@ -36,12 +36,13 @@ def write_records(path: Path, records: Iterable[bytes], options: str) -> int:
     return count
 
 
-def read_records(path: Path, count: int) -> Iterator[bytes]:
+def read_records(path: Path, count: int, part: slice = slice(None)) -> Iterator[bytes]:
     """The records of one file, in order.
 
     Args:
       path: the file.
       count: the records that it should hold: of a file that was cut off the reader finds none, and says nothing.
+      part: those that are wanted.
 
     Raises:
       ValueError: the file is damaged.
@@ -50,7 +51,8 @@ def read_records(path: Path, count: int) -> Iterator[bytes]:
         reader = ArrayRecordReader(str(path))
         if (found := reader.num_records()) != count:
             raise RuntimeError(f"{found:,} of {count:,} records can be found")
-        for first in range(0, count, _BATCH):
-            yield from reader.read(list(range(first, min(first + _BATCH, count))))
+        wanted = range(count)[part]
+        for first in range(0, len(wanted), _BATCH):
+            yield from reader.read(list(wanted[first : first + _BATCH]))
     except RuntimeError as error:
         raise ValueError(f"{path} is damaged: {error}; delete its folder and make it again") from error

@@ -1,12 +1,42 @@
 """From segments of text to the document that is packed: which tokens are learnt, and which are only given."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from cwm_jax.data.rows import Document
 from cwm_jax.text.special_tokens import GIVEN_TOKENS
+
+
+class Text(NamedTuple):
+    """A document before it is tokenised.
+
+    Attributes:
+      segments: special tokens or plain text, each with its loss weight.
+      origin: where it is from, such as `inflection-0.5.1.tar.gz/inflection-0.5.1/inflection/__init__.py`.
+      kind: of document, such as `code` or `trace`.
+      licence: that it is under, as an SPDX expression; None where it is not known.
+    """
+
+    segments: tuple[tuple[str, float], ...]
+    origin: str
+    kind: str
+    licence: str | None = None
+
+
+class Part(Protocol):
+    """Some of the documents of a source: what one process tokenises at once. Pickles.
+
+    Attributes:
+      mark: a text, other for parts that other documents come of.
+    """
+
+    mark: str
+
+    def texts(self, dropped: Counter) -> Iterator[Text]:
+        """The documents, always the same ones in the same order; counts in `dropped`, by reason, what is left out."""
 
 
 class Encoder(Protocol):

@@ -18,9 +18,9 @@ class Manifest:
       vocabulary: fingerprint of the vocabulary.
       rows: rows in each length bucket.
       documents, tokens, predicted_tokens: of the training set, padding not counted.
-      programs: training programs by family; of plain code, files by licence.
+      programs: training programs by family; of documents, those of each licence or, where it is unknown, kind.
       tests: items in each test set.
-      dropped: programs or files left out, by reason.
+      dropped: programs or documents left out, by reason.
       seconds: time that recording, tokenising and packing took.
       python: the interpreter that ran the programs, or read the code.
     """

@@ -9,7 +9,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from cwm_jax.records import write_records
 
-_MAX_WEIGHT = 255  # loss weights are stored in steps of 1/255
+MAX_WEIGHT = 255  # loss weights are stored in steps of 1/255
 
 
 class Document(NamedTuple):
@@ -78,7 +78,7 @@ def _row(documents: list[Document], length: int) -> Row:
 
 def to_bytes(row: Row) -> bytes:
     """A row as stored: tokens and positions as uint32, segments as uint16, weights as uint8."""
-    weights = np.round(row.loss_weights * _MAX_WEIGHT)
+    weights = np.round(row.loss_weights * MAX_WEIGHT)
     return b"".join(
         array.astype(dtype).tobytes()
         for array, dtype in ((row.tokens, "<u4"), (row.positions, "<u4"), (row.segment_ids, "<u2"), (weights, "u1"))
@@ -90,7 +90,7 @@ def from_bytes(data: bytes) -> Row:
     length = len(data) // 11
     tokens, positions = np.frombuffer(data, "<u4", 2 * length).astype(np.int32).reshape(2, length)
     segments = np.frombuffer(data, "<u2", length, offset=8 * length).astype(np.int32)
-    weights = np.frombuffer(data, "u1", length, offset=10 * length).astype(np.float32) / _MAX_WEIGHT
+    weights = np.frombuffer(data, "u1", length, offset=10 * length).astype(np.float32) / MAX_WEIGHT
     return Row(tokens, segments, positions, weights)
 
 

@@ -47,6 +47,7 @@ class Tally:
     def datasheet(self, seconds: float) -> dict:
         """What `datasheet.json` holds; `seconds` is the work of all workers."""
         traces = self._kinds["trace"]
+        speed = sum(self._kinds.values()) / max(seconds, 1e-9)
         return {
             "traces": traces,
             "episodes": sum(self._kinds.values()) - traces,
@@ -56,7 +57,8 @@ class Tally:
             "tokens": self._tokens,
             "dropped": dict(self.dropped.most_common()),
             "minutes": seconds / 60,
-            "traces_per_core_second": sum(self._kinds.values()) / max(seconds, 1e-9),
+            "traces_per_core_second": speed,
+            "core_hours_for_200_million": 200e6 / speed / 3600,  # as many as CWM was trained on
             "sources": self._sources,
             "python": ", ".join(sorted(self._pythons)),
             "verdicts": dict(self._verdicts.most_common()),
@@ -83,7 +85,8 @@ def write_datasheet(tally: Tally, records: dict[str, int], seconds: float, folde
 def datasheet_page(sheet: dict, samples: list[dict]) -> Page:
     """The datasheet as a page, with samples to step through."""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in sheet["kinds"].items() if kind != "trace")
-    speed = f"{sheet['traces_per_core_second']:.1f} traces a second and core"
+    hours = f"{sheet['core_hours_for_200_million']:,.0f} core hours for 200 million"
+    speed = f"{sheet['traces_per_core_second']:.1f} traces a second and core; {hours}"
     page = Page("Datasheet of recorded traces", f"From {', '.join(sheet['sources'])}, run on Python {sheet['python']}.")
     page.add(
         key_figures(

@@ -1,6 +1,6 @@
 """Which inputs of a function are worth a trace: those that take new paths, and some that take the same ones."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,9 @@ from cwm_jax.tracing.trace import Trace
 _WRONG_GUESS = ("TypeError(", "AttributeError(", "NameError(", "ImportError(", "ModuleNotFoundError(")
 # Exceptions that tell of the sandbox.
 _CONTAINED = ("BlockingIOError(", "PermissionError(", "OSError(", "ConnectionRefusedError(", "gaierror(")
+_MOST_COSTLY, _MOST_IN_VAIN = 2, 10
 # Of one run; longer traces are dropped.
-_LIMITS = Limits(wall_seconds=3.0, cpu_seconds=2, max_frames=512, max_trace_chars=64_000, max_value_chars=4_000)
+_LIMITS = Limits(wall_seconds=2.0, cpu_seconds=2, max_frames=512, max_trace_chars=64_000, max_value_chars=4_000)
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,20 @@ class Explorer:
                 dropped[f"not the same twice: {apart.reason}"] += 1
 
     def _try(self, found, inputs, record: Callable[[list[str]], Iterator[Trace]], dropped: Counter) -> None:
-        runs = [(one, arguments) for one in found for arguments in inputs(one)]
-        traces = record([one.subject.context(arguments) for one, arguments in runs])
-        for (one, arguments), trace in zip(runs, traces):
+        running: deque[tuple[_Found, dict[str, str]]] = deque()
+
+        def contexts() -> Iterator[str]:
+            for one in found:
+                for arguments in inputs(one):
+                    if not one.hopeless:
+                        running.append((one, arguments))
+                        yield one.subject.context(arguments)
+
+        for trace in record(contexts()):
+            one, arguments = running.popleft()
             if reason := _unfit(trace):
                 dropped[reason] += 1
+                one.failures[trace.verdict] += 1
             else:
                 one.add(arguments, trace)
 
@@ -97,12 +107,20 @@ class _Found:
       subject: the function.
       paths: by path the traces that took it, by what they hold.
       reaching: the arguments that were the first to take a path.
+      failures: runs that were no use, by verdict.
     """
 
     def __init__(self, subject: Subject):
         self.subject = subject
         self.paths: dict[tuple, dict[tuple, Trace]] = {}
         self.reaching: list[dict[str, str]] = []
+        self.failures: Counter[str] = Counter()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether more runs are likely to be no use, either: they cost seconds each, or none was any good so far."""
+        costly = sum(count for verdict, count in self.failures.items() if verdict not in ("raised", "returned"))
+        return costly >= _MOST_COSTLY or (not self.paths and self.failures.total() >= _MOST_IN_VAIN)
 
     def add(self, arguments: dict[str, str], trace: Trace) -> None:
         path = tuple((frame.event, frame.line) for frame in trace.frames)

@@ -1,8 +1,9 @@
-"""Traces on disk: ArrayRecord files of JSON records, each a trace's text and where it is from."""
+"""Traces on disk: ArrayRecord files of JSON records, each a trace's text, what that lacks, and where it is from."""
 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class Stored(NamedTuple):
       kind: `trace`, `step-over` for an episode cut from one, or `episode` for one cut from a run of tests.
       origin: where the program is from, such as `textwrap.py:dedent`.
       program: fingerprint of the program without its inputs: what splits go by.
-      trace: with its verdict, reason and Python.
+      trace: with its lines, verdict, reason and Python.
     """
 
     kind: str
@@ -32,14 +33,18 @@ class Stored(NamedTuple):
 
 def to_bytes(stored: Stored) -> bytes:
     trace = stored.trace
-    known = {"python": trace.python, "verdict": trace.verdict, "reason": trace.reason}
+    lines = [frame.line for frame in trace.frames]
+    known = {"python": trace.python, "verdict": trace.verdict, "reason": trace.reason, "lines": lines}
     return json.dumps(stored._replace(trace=render(trace))._asdict() | known).encode()
 
 
 def from_bytes(data: bytes) -> Stored:
     fields = json.loads(data)
     known = {name: fields.pop(name) for name in ("python", "verdict", "reason")}
-    return Stored(**fields | {"trace": replace(parse(fields["trace"]), **known)})
+    trace = parse(fields["trace"])
+    lines = fields.pop("lines", ())  # none in folders of the first version
+    frames = tuple(replace(frame, line=line) for frame, line in zip_longest(trace.frames, lines))
+    return Stored(**fields | {"trace": replace(trace, frames=frames, **known)})
 
 
 def write_stored(path: Path, records: Iterable[bytes]) -> int:
@@ -47,10 +52,23 @@ def write_stored(path: Path, records: Iterable[bytes]) -> int:
     return write_records(path, records, "group_size:64,zstd:3")
 
 
-def read_datasheet(folder: Path) -> dict | None:
+def read_datasheet(folder: str | Path) -> dict | None:
     """What `datasheet.json` of a folder of traces holds; None where the folder is not whole."""
     path = Path(folder) / DATASHEET
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def finished_datasheet(folder: str | Path) -> dict:
+    """As `read_datasheet`.
+
+    Raises:
+      FileNotFoundError: the folder holds no traces, or is not finished.
+    """
+    if (sheet := read_datasheet(folder)) is None:
+        raise FileNotFoundError(
+            f"{folder} holds no finished traces; make them with: python -m cwm_jax prepare --source PATH --out {folder}"
+        )
+    return sheet
 
 
 def read_stored(folder: str | Path) -> Iterator[Stored]:
@@ -60,13 +78,8 @@ def read_stored(folder: str | Path) -> Iterator[Stored]:
       FileNotFoundError: the folder holds none, or is not finished.
       ValueError: a file is damaged.
     """
-    folder = Path(folder)
-    if (sheet := read_datasheet(folder)) is None:
-        raise FileNotFoundError(
-            f"{folder} holds no finished traces; make them with: python -m cwm_jax prepare --source PATH --out {folder}"
-        )
-    for name, count in sheet["records"].items():
-        yield from map(from_bytes, read_records(folder / name, count))
+    for name, count in finished_datasheet(folder)["records"].items():
+        yield from map(from_bytes, read_records(Path(folder) / name, count))
 
 
 def read_traces(folder: str | Path) -> Iterator[Trace]:

@@ -2,19 +2,26 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import singledispatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cwm_jax import config
 from cwm_jax.cluster import ADDRESS_HELP, joined
+from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.mixture import NAME, Mixture, resolve
+from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
+from cwm_jax.report.mixture import print_mixture
 from cwm_jax.repos import NotBuilt
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
-from cwm_jax.training.experiment import Experiment
 
-# What a gin file may describe: the first of these of which it binds something, else an experiment.
-_ROOTS = (TraceCorpus,)
+if TYPE_CHECKING:
+    from cwm_jax.training.experiment import Experiment
+
+ROOTS = (TraceCorpus, PackedDataset, Mixture)
 
 
 def main(argv: list[str]) -> int:
@@ -28,28 +35,54 @@ def main(argv: list[str]) -> int:
         parser.error(f"--out {arguments.out} is no folder; mount the bucket, as tpu_scripts/worker/mount.sh does")
     if arguments.source:
         overrides = ["TraceCorpus.sources=[@Functions()]", f"Functions.paths=[{arguments.source!r}]", *overrides]
-    named = config.bound(files, overrides)
-    root = next((root for root in _ROOTS if root.__name__ in named), Experiment)
     try:
         with joined(arguments.address):
-            _make(config.load(files, overrides, root), arguments)
+            _make(config.load(files, overrides, root_of(files, overrides)), arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
     return 0
 
 
+def root_of(files: Sequence[str], overrides: Sequence[str]) -> type:
+    """What gin files describe: the first of `ROOTS` of which they bind something, else an experiment."""
+    named = config.bound(files, overrides)
+    for root in ROOTS:
+        if root.__name__ in named:
+            return root
+    from cwm_jax.training.experiment import Experiment  # seconds, for JAX
+
+    return Experiment
+
+
 @singledispatch
-def _make(what: Any, arguments: argparse.Namespace) -> None:
+def _make(experiment: "Experiment", arguments: argparse.Namespace) -> None:
     """Makes it, or shows with `--dry-run` what would be made, and tells what is there."""
-    raise TypeError(f"{type(what).__name__} cannot be prepared")
+    _refuse(arguments, "an experiment", "workers", "limit", "dry_run", "unsafe")
+    rows = experiment.data.ready(arguments.out)
+    _tell(rows.manifest, rows.folder)
 
 
 @_make.register
-def _(experiment: Experiment, arguments: argparse.Namespace) -> None:
-    _refuse(arguments, "an experiment", "workers", "limit", "dry_run", "unsafe")
-    rows = experiment.data.ready(arguments.out)
-    print(f"{rows.manifest.documents:,} documents, {rows.manifest.tokens:,} tokens in {rows.folder}")
+def _(dataset: PackedDataset, arguments: argparse.Namespace) -> None:
+    _refuse(arguments, "packed rows", "limit", "unsafe")
+    if arguments.dry_run:
+        for name, count in dataset.documents.found().items():
+            print(f"{count:>11,}  {name}")
+        return
+    manifest = pack_dataset(dataset, arguments.out, arguments.workers)
+    _tell_dropped(manifest.dropped)
+    _tell(manifest, arguments.out)
+
+
+@_make.register
+def _(mixture: Mixture, arguments: argparse.Namespace) -> None:
+    _refuse(arguments, "a mixture", "workers", "address", "limit", "unsafe")
+    resolved = resolve(mixture)
+    print_mixture(asdict(resolved))
+    if not arguments.dry_run:
+        resolved.write(arguments.out)
+        print(arguments.out / NAME)
 
 
 @_make.register
@@ -62,9 +95,17 @@ def _(corpus: TraceCorpus, arguments: argparse.Namespace) -> None:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     sheet = prepare_traces(corpus, arguments.out, arguments.workers, arguments.limit, isolation)
     print(f"{sheet['traces']:,} traces and {sheet['episodes']:,} episodes of {sheet['programs']:,} programs")
-    for reason, count in sheet["dropped"].items():
-        print(f"  left out {count:>9,}  {reason}")
+    _tell_dropped(sheet["dropped"])
     print(f"{arguments.out / 'datasheet.html'}")
+
+
+def _tell(manifest: Manifest, folder: Path) -> None:
+    print(f"{manifest.documents:,} documents, {manifest.tokens:,} tokens in {folder}")
+
+
+def _tell_dropped(dropped: dict[str, int]) -> None:
+    for reason, count in dropped.items():
+        print(f"  left out {count:>9,}  {reason}")
 
 
 def _refuse(arguments: argparse.Namespace, what: str, *flags: str) -> None:
@@ -76,9 +117,9 @@ def _refuse(arguments: argparse.Namespace, what: str, *flags: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax prepare",
-        description="Make what a gin file describes: rows of an experiment, or a corpus of traces. Or find the "
-        "functions of any Python code that run by themselves, find inputs for them, and record what they do. The same "
-        "call again goes on where an interrupted one stopped.",
+        description="Make what a gin file describes: rows of an experiment, a corpus of traces, packed rows of traces "
+        "or plain code, a mixture of such rows. Or find the functions of any Python code that run by themselves, find "
+        "inputs for them, and record what they do. The same call again goes on where an interrupted one stopped.",
         epilog="--gin_file=F reads a gin file (several may be given); --gin.Class.field=VALUE overrides one value.",
     )
     parser.add_argument(

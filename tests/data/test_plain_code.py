@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cwm_jax.data.code import PlainCode
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare_code import FILES, CodeConfig, prepare_code
+from cwm_jax.data.packed_dataset import DOCUMENTS, PackedDataset, pack_dataset
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.rows import RowFile
 from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, TRACE_TOKENS
@@ -46,7 +46,12 @@ def sdist(path: Path, files: dict[str, str | bytes]) -> Path:
 
 def read(*paths, **settings):
     dropped = Counter()
-    return list(PlainCode(tuple(map(str, paths)), **settings).documents(dropped)), dropped
+    return list(PlainCode(tuple(map(str, paths)), **settings).texts(dropped)), dropped
+
+
+def content(file):
+    (_, _), (text, _), (_, _) = file.segments
+    return text
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +66,8 @@ PSF = "License-Expression: PSF-2.0\n\n"
 def test_a_folder_and_its_sdist_give_the_same_whole_files(tmp_path, real):
     folder, dropped = read(write(tmp_path / "lib", real))
     packed, _ = read(sdist(tmp_path / "lib-1.tar.gz", real))
-    assert [file.text for file in folder] == [real[name].decode() for name in sorted(NAMES)]
-    assert [file.text for file in packed] == [file.text for file in folder]
+    assert [content(file) for file in folder] == [real[name].decode() for name in sorted(NAMES)]
+    assert [content(file) for file in packed] == [content(file) for file in folder]
     assert [file.origin for file in folder] == [f"lib/{name}" for name in sorted(NAMES)]
     assert [file.origin for file in packed] == [f"lib-1.tar.gz/{name}" for name in sorted(NAMES)]
     assert {file.licence for file in folder} == {"PSF-2.0"} and not dropped
@@ -86,7 +91,7 @@ def test_blank_lines_and_line_ends_make_no_other_file(blank, spaces, windows):
         other = other.replace("\n", "\r\n") if windows else other
         write(Path(folder), {"PKG-INFO": PSF, "a.py": CODE, "b.py": other, "c.py": CODE.replace("2", "3")})
         files, dropped = read(folder)
-    assert [file.text for file in files] == [CODE, CODE.replace("2", "3")] and dropped == {"a duplicate": 1}
+    assert [content(file) for file in files] == [CODE, CODE.replace("2", "3")] and dropped == {"a duplicate": 1}
 
 
 BAD = {
@@ -148,12 +153,19 @@ def vocabulary(real):
     return train_vocabulary(texts, 600, TRACE_TOKENS)
 
 
-def test_rows_spell_the_files(tmp_path, real, vocabulary):
-    config = CodeConfig(PlainCode((str(write(tmp_path / "lib", real)),)), (1_500, 4_000, 6_000))
-    manifest = prepare_code(config, vocabulary, tmp_path / "rows")
+@pytest.fixture(scope="module")
+def model(vocabulary, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.model"
+    vocabulary.save(path)
+    return str(path)
+
+
+def test_rows_spell_the_files(tmp_path, real, vocabulary, model, one_cluster):
+    config = PackedDataset(PlainCode((str(write(tmp_path / "lib", real)),)), model, (1_500, 4_000, 6_000))
+    manifest = pack_dataset(config, tmp_path / "rows", 1)
     windows = tuple(config.buckets)
     ready = PreparedRows(str(tmp_path / "rows"), vocabulary.vocab_size, config.buckets, windows).ready(tmp_path)
-    told = [json.loads(line) for line in (tmp_path / "rows" / FILES).read_text().splitlines()]
+    told = [json.loads(line) for line in (tmp_path / "rows" / DOCUMENTS).read_text().splitlines()]
     found = {}
     for bucket in ready.buckets:
         rows = RowFile(bucket.path(ready.folder), manifest.rows[bucket.limit])
@@ -171,15 +183,27 @@ def test_rows_spell_the_files(tmp_path, real, vocabulary):
     assert manifest.programs == {"PSF-2.0": len(found)}
 
 
-def test_a_second_call_reads_and_other_files_are_refused(tmp_path, vocabulary):
+def test_a_second_call_reads_and_other_files_are_refused(tmp_path, model, one_cluster):
     write(tmp_path / "lib", {"a.py": CODE, "PKG-INFO": PSF})
-    config = CodeConfig(PlainCode((str(tmp_path / "lib"),)), (512,))
-    first = prepare_code(config, vocabulary, tmp_path / "rows")
+    config = PackedDataset(PlainCode((str(tmp_path / "lib"),)), model, (512,))
+    first = pack_dataset(config, tmp_path / "rows", 1)
+    assert config.documents.found() == {"lib": 1}
     before = {path.name: path.read_bytes() for path in (tmp_path / "rows").iterdir()}
-    assert prepare_code(config, vocabulary, tmp_path / "rows") == first == Manifest.read(tmp_path / "rows")
+    assert pack_dataset(config, tmp_path / "rows", 1) == first == Manifest.read(tmp_path / "rows")
     write(tmp_path / "lib", {"b.py": CODE + "# more\n"})
-    with pytest.raises(ValueError, match="other files or settings"):
-        prepare_code(config, vocabulary, tmp_path / "rows")
+    with pytest.raises(ValueError, match="another configuration"):
+        pack_dataset(config, tmp_path / "rows", 1)
     assert {path.name: path.read_bytes() for path in (tmp_path / "rows").iterdir()} == before
-    with pytest.raises(ValueError, match=r"no file .* is fit.*none stated"):
-        prepare_code(CodeConfig(PlainCode((str(write(tmp_path / "no", {"a.py": CODE})),))), vocabulary, tmp_path / "n")
+    unfit = PackedDataset(PlainCode((str(write(tmp_path / "no", {"a.py": CODE})),)), model)
+    with pytest.raises(ValueError, match=r"no document of PlainCode.* is fit.*none stated"):
+        pack_dataset(unfit, tmp_path / "n", 1)
+
+
+def test_parts_hold_every_file_once_whatever_their_size(tmp_path, real, monkeypatch):
+    source = PlainCode((str(write(tmp_path / "lib", real)),))
+    for chars in (0, 20_000, 10**9):
+        monkeypatch.setattr("cwm_jax.data.code._PART_CHARS", chars)
+        dropped = Counter()
+        parts = source.parts(dropped)
+        assert [text for part in parts for text in part.texts(dropped)] == list(source.texts(Counter()))
+        assert len({part.mark for part in parts}) == len(parts) and not dropped

@@ -232,7 +232,7 @@ def test_without_a_compiler_the_build_says_what_to_do():
 
 
 def test_an_overwritten_recording_keeps_no_frames(reader):
-    records = ['["start","3.11.7",""]', '[0,1,{}]', '[1,2,{"a": "1"}]', "[1,", '["end","returned",""]']
+    records = ['["start","3.11.7",""]', "[0,1,{}]", '[1,2,{"a": "1"}]', "[1,", '["end","returned",""]']
     with pytest.MonkeyPatch.context() as patch:
         for read in (reader, lambda records, *_: records):
             patch.setattr(recorder, "read_frames", read)

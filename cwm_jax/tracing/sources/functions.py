@@ -43,7 +43,7 @@ class Functions:
     paths: tuple[str, ...]
     explorer: Explorer = field(default_factory=Explorer)
     tries: int = 16
-    max_chars: int = 16_000
+    max_chars: int = 8_000
     seed: int = 0
 
     def parts(self, folder: Path, limit: int | None = None) -> list["FunctionsOfFiles"]:

@@ -1,0 +1,153 @@
+"""Documents of a folder of traces that `prepare` made: CWM's own text, or what the traces say in plain English."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from cwm_jax.data.documents import Part, Text
+from cwm_jax.records import read_records
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CALL_SEP, END_OF_TEXT, RETURN_SEP
+from cwm_jax.tracing.language import EVENT_TOKENS, segments
+from cwm_jax.tracing.narration import Rewrite, Rewriter, final_of, final_value, narrate
+from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
+
+_KINDS = ("trace", "step-over", "episode")
+_RECORDS_PER_PART = 500  # some seconds of work
+
+
+@dataclass(frozen=True)
+class _TraceFolder:
+    """What documents of a folder of traces have in common."""
+
+    folder: str
+    kinds: tuple[str, ...] = _KINDS
+    context_weight: float = 0.0
+
+    def __post_init__(self):
+        name = type(self).__name__
+        if not self.kinds or not set(self.kinds) <= set(_KINDS):
+            raise ValueError(f"{name}.kinds={self.kinds} must be some of {_KINDS}")
+        if not 0 <= self.context_weight <= 1:
+            raise ValueError(f"{name}.context_weight={self.context_weight} must be from 0 to 1")
+
+    @property
+    def python(self) -> str:
+        """That ran the programs."""
+        return finished_datasheet(self.folder)["python"]
+
+    def found(self) -> dict[str, int]:
+        """How many traces of each kind there are to read; raises as `read_stored`."""
+        counts = finished_datasheet(self.folder)["kinds"]
+        return {kind: counts.get(kind, 0) for kind in self.kinds}
+
+    def parts(self, dropped: Counter) -> list[Part]:
+        """The work; nothing is read yet but the bytes. Raises as `read_stored`."""
+        parts: list[Part] = []
+        for name, count in finished_datasheet(self.folder)["records"].items():
+            path = Path(self.folder) / name
+            with path.open("rb") as file:
+                mark = hashlib.file_digest(file, "sha256").hexdigest()
+            for first in range(0, count, _RECORDS_PER_PART):
+                records = slice(first, first + _RECORDS_PER_PART)
+                parts.append(_Records(self, path, count, records, f"{mark} {first}"))
+        return parts
+
+
+class _Records(NamedTuple):
+    """A part: some records of one file.
+
+    Attributes:
+      source: what makes documents of them.
+      path: the file.
+      count: the records that it should hold.
+      records: those that are read.
+      mark: names the bytes.
+    """
+
+    source: "RecordedTraces | Narrations"
+    path: Path
+    count: int
+    records: slice
+    mark: str
+
+    def texts(self, dropped: Counter) -> Iterator[Text]:
+        """The documents; see `Part`."""
+        for stored in map(from_bytes, read_records(self.path, self.count, self.records)):
+            if stored.kind in self.source.kinds and (text := self.source.text(stored, dropped)):
+                yield text
+
+
+@dataclass(frozen=True)
+class RecordedTraces(_TraceFolder):
+    """The traces of a folder in CWM's text.
+
+    In an episode the return event that answers a call at once is given: whoever steps over a call asks for it.
+
+    Attributes:
+      folder: of the traces.
+      kinds: of `trace`, `step-over` and `episode`, those that are read.
+      context_weight: loss weight of the source context, from 0 to 1 (our choice: 0, the context is given).
+    """
+
+    def text(self, stored: Stored, dropped: Counter) -> Text:
+        """The document of a trace."""
+        pieces = list(segments(stored.trace))
+        events = [index for index, piece in enumerate(pieces) if piece in EVENT_TOKENS.values()]
+        given = {index for call, index in pairwise(events) if (pieces[call], pieces[index]) == (CALL_SEP, RETURN_SEP)}
+        if stored.kind == "trace":
+            given = set()  # a generator that goes on and yields at once was not stepped over
+        context = events[0] if events else len(pieces)
+        weights = [self.context_weight] * context + [float(n not in given) for n in range(context, len(pieces))]
+        return Text(tuple(zip(pieces, weights)), stored.origin, stored.kind)
+
+
+@dataclass(frozen=True)
+class Narrations(_TraceFolder):
+    """What the traces of a folder say, in plain English, each after its source context (our choice of form).
+
+    A narration is kept where the final value that it states is that of the trace.
+
+    Attributes:
+      folder: of the traces.
+      kinds: of `trace`, `step-over` and `episode`, those that are told.
+      context_weight: loss weight of the source context, from 0 to 1 (our choice: 0, the context is given).
+      share: of these traces, drawn by their context.
+      longest_told: loops with more passes are summed up; see `narrate`.
+      rewriter: has a language model tell them anew, and what it cannot is left out. None: by rules alone.
+    """
+
+    kinds: tuple[str, ...] = ("trace",)
+    share: float = 1.0
+    longest_told: int = 4
+    rewriter: Rewriter | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.share <= 1:
+            raise ValueError(f"Narrations.share={self.share} must be above 0 and at most 1")
+        if self.longest_told < 2:
+            raise ValueError(f"Narrations.longest_told={self.longest_told} must be at least 2")
+
+    def text(self, stored: Stored, dropped: Counter) -> Text | None:
+        """The document of a trace; None where it is not drawn, or cannot be told, which is counted."""
+        trace = stored.trace
+        if Random(f"narration {trace.context}").random() >= self.share:
+            return None
+        try:
+            told = Rewrite(narrate(trace, self.longest_told), "kept")
+        except (ValueError, RecursionError):
+            dropped["narration: the rules cannot tell it"] += 1
+            return None
+        if self.rewriter:
+            told = self.rewriter.rewrite(trace, told.text)
+        if told.fate != "kept" or final_value(told.text) != final_of(trace):
+            dropped[f"narration: {'disagrees' if told.fate == 'kept' else told.fate}"] += 1
+            return None
+        pieces = (BEGIN_OF_TEXT, f"{trace.context.rstrip()}\n\n", told.text, END_OF_TEXT)
+        weights = (self.context_weight, self.context_weight, 1.0, 1.0)
+        return Text(tuple(zip(pieces, weights)), stored.origin, "narration")
