@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import singledispatch
 from pathlib import Path
@@ -13,6 +14,7 @@ from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Mixture, resolve
 from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
+from cwm_jax.files import in_use
 from cwm_jax.report.mixture import print_mixture
 from cwm_jax.repos import NotBuilt
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
@@ -36,8 +38,9 @@ def main(argv: list[str]) -> int:
     if arguments.source:
         overrides = ["TraceCorpus.sources=[@Functions()]", f"Functions.paths=[{arguments.source!r}]", *overrides]
     try:
-        with joined(arguments.address):
-            _make(config.load(files, overrides, root_of(files, overrides)), arguments)
+        what = config.load(files, overrides, root_of(files, overrides))
+        with nullcontext() if arguments.dry_run else in_use(arguments.out), joined(arguments.address):
+            _make(what, arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
