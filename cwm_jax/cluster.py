@@ -50,7 +50,7 @@ def joined(address: str | None) -> Iterator[None]:
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=_ANSWER).close()
         _start(address=address)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConnectionError(f"--address {address}: no Ray cluster could be joined there: {error}") from error
     try:
         yield
@@ -89,7 +89,11 @@ def cluster(workers: int) -> Iterator[None]:
 
 
 def _start(**how: Any) -> None:
-    """Starts or joins Ray, which says little and leaves SIGTERM to the caller."""
+    """Starts or joins Ray, which says little and leaves SIGTERM to the caller.
+
+    Raises:
+      ConnectionError: it does not answer.
+    """
     import ray
 
     handler, asked_to_stop = signal.getsignal(signal.SIGTERM), False
@@ -101,6 +105,8 @@ def _start(**how: Any) -> None:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
     except SystemExit:  # of Ray's own handler of SIGTERM
         asked_to_stop = True
+    except Exception as error:  # Ray's own are of many kinds
+        raise ConnectionError(f"Ray does not start; it says: {error}") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
