@@ -43,8 +43,6 @@ def joined(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    import ray
-
     try:
         if address != "auto":  # Ray would try for two minutes, with many words
             host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -55,7 +53,7 @@ def joined(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _stop()
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def cluster(workers: int) -> Iterator[None]:
             )  # fmt: skip
             yield
         finally:
-            ray.shutdown()
+            _stop()
 
 
 def _start(**how: Any) -> None:
@@ -96,9 +94,9 @@ def _start(**how: Any) -> None:
     """
     import ray
 
-    handler, asked_to_stop = signal.getsignal(signal.SIGTERM), False
+    asked_to_stop = False
     try:
-        with warnings.catch_warnings():
+        with _sigterm_left_alone(), warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "os.fork", RuntimeWarning
             )  # JAX's: what is forked becomes another program at once
@@ -107,11 +105,25 @@ def _start(**how: Any) -> None:
         asked_to_stop = True
     except Exception as error:  # Ray's own are of many kinds
         raise ConnectionError(f"Ray does not start; it says: {error}") from error
+    if asked_to_stop:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _stop() -> None:
+    import ray
+
+    with _sigterm_left_alone():  # Ray leaves the default, behind Python's back
+        ray.shutdown()
+
+
+@contextmanager
+def _sigterm_left_alone() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
-    if asked_to_stop:
-        signal.raise_signal(signal.SIGTERM)
 
 
 def run_jobs(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:
