@@ -18,7 +18,7 @@ from random import Random
 from typing import NamedTuple
 
 from cwm_jax.components import plain
-from cwm_jax.files import claim, write_json
+from cwm_jax.files import claim, in_use, write_json
 from cwm_jax.records import read_records
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
@@ -102,23 +102,24 @@ def prepare_traces(
       The datasheet.
 
     Raises:
-      ValueError: the folder holds other data, or nothing was worth a trace.
+      ValueError: the folder holds other data, another process is at work in it, or nothing was worth a trace.
       FileNotFoundError: a source is not there.
       NotBuilt: a source distribution cannot be downloaded.
       SandboxMissing: bubblewrap is not installed.
       OSError: the disk is full.
     """
     out = Path(out)
-    parts = [part for source in corpus.sources for part in source.parts(out, limit)]
-    claim(out, _settings(corpus, parts))
-    if (sheet := read_datasheet(out)) is not None:
-        return sheet
-    paths = [out / "shards" / f"{number:05d}{SUFFIX}" for number in range(len(parts))]
-    missing = [number for number, path in enumerate(paths) if not _told_beside(path).exists()]
-    jobs = [partial(record_shard, corpus, parts[number], paths[number], isolation) for number in missing]
-    workers = workers or len(os.sched_getaffinity(0))
-    record_shards("recording", jobs, len(parts) - len(missing), workers)
-    return _finish(corpus, out, paths, workers)
+    with in_use(out):
+        parts = [part for source in corpus.sources for part in source.parts(out, limit)]
+        claim(out, _settings(corpus, parts))
+        if (sheet := read_datasheet(out)) is not None:
+            return sheet
+        paths = [out / "shards" / f"{number:05d}{SUFFIX}" for number in range(len(parts))]
+        missing = [number for number, path in enumerate(paths) if not _told_beside(path).exists()]
+        jobs = [partial(record_shard, corpus, parts[number], paths[number], isolation) for number in missing]
+        workers = workers or len(os.sched_getaffinity(0))
+        record_shards("recording", jobs, len(parts) - len(missing), workers)
+        return _finish(corpus, out, paths, workers)
 
 
 def _settings(corpus: TraceCorpus, parts: list[Part]) -> str:

@@ -13,7 +13,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import render
 from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.sources.functions import Functions, FunctionsOfFiles
-from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated
+from cwm_jax.tracing.sources.inputs import KINDS, drawn, mutated, strategy_of
 from cwm_jax.tracing.sources.places import Place, find_places
 from cwm_jax.tracing.sources.slices import Module, Unfit
 
@@ -71,6 +71,13 @@ def test_a_slice_leaves_out_what_is_not_reached():
 def test_what_cannot_stand_alone_has_a_reason(code, reason):
     with pytest.raises(Unfit, match=reason):
         Module(code).slice("f")
+
+
+@pytest.mark.parametrize("annotation", ["dict[Any, int]", "set[list[int]]", "Dict[Tuple[object, ...], str]"])
+def test_keys_are_drawn_that_can_be_hashed(annotation):
+    function = ast.parse(f"def f(x: {annotation}): ...").body[0]
+    found = drawn({"x": strategy_of(function, function.args.args[0], None)}, 8, 1)
+    assert found and all(type(ast.literal_eval(one["x"])) in (dict, set) for one in found if one["x"] != "set()")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -193,7 +200,7 @@ def test_files_that_cannot_be_read_are_counted(folder, name, reason):
     assert not found and any(reason in key for key in dropped)
 
 
-def test_what_a_function_needs_of_its_package_is_imported(tmp_path):
+def test_what_a_function_needs_of_its_package_is_imported(tmp_path, monkeypatch):
     package = tmp_path / "code" / "shapes"
     (package / "flat").mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -204,7 +211,8 @@ def test_what_a_function_needs_of_its_package_is_imported(tmp_path):
         "from .. import units\nfrom .near import half as halved\n\ndef area(side: int):\n"
         "    return units.scale(side) + halved(side)\n"
     )
-    found, dropped = explored(tmp_path / "code", "shapes/flat/square.py")
+    monkeypatch.chdir(tmp_path)  # a path as users write it; the sandbox starts elsewhere
+    found, dropped = explored(Path("code"), "shapes/flat/square.py")
     assert found and not dropped["module_raised"]
     context = found[0][1].context
     assert "from shapes import units\n" in context and "from shapes.flat.near import half as halved\n" in context

@@ -94,12 +94,20 @@ def _generic(name: str, parts: list[ast.expr]) -> st.SearchStrategy | None:
     if kind == "list":
         return st.lists(inner[0], max_size=6)
     if kind == "set":
-        return st.sets(inner[0], max_size=5)
+        return st.sets(inner[0].filter(_is_hashable), max_size=5)
     if kind == "dict" and len(inner) == 2:
-        return st.dictionaries(inner[0], inner[1], max_size=4)
+        return st.dictionaries(inner[0].filter(_is_hashable), inner[1], max_size=4)
     if kind == "tuple":
         return st.tuples(*inner) if len(inner) == len(parts) else st.lists(inner[0], max_size=4).map(tuple)
     return KINDS.get(kind or "")
+
+
+def _is_hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _votes(function: ast.AST, name: str) -> Counter:

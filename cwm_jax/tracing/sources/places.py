@@ -44,7 +44,7 @@ class Place:
         if self.name == STDLIB:
             folder = self.root
             folders = list(file.relative_to(folder).parts[:-1])
-        return (str(folder), ".".join(folders)) if folders else ("", "")
+        return (str(folder.resolve()), ".".join(folders)) if folders else ("", "")
 
     def name_of(self, file: Path) -> str:
         """What a trace says of the file: nothing of this machine."""
