@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from functools import singledispatch
 from pathlib import Path
@@ -14,7 +13,6 @@ from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Mixture, resolve
 from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
-from cwm_jax.files import in_use
 from cwm_jax.report.mixture import print_mixture
 from cwm_jax.repos import NotBuilt
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
@@ -39,7 +37,7 @@ def main(argv: list[str]) -> int:
         overrides = ["TraceCorpus.sources=[@Functions()]", f"Functions.paths=[{arguments.source!r}]", *overrides]
     try:
         what = config.load(files, overrides, root_of(files, overrides))
-        with nullcontext() if arguments.dry_run else in_use(arguments.out), joined(arguments.address):
+        with joined(arguments.address):
             _make(what, arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
