@@ -43,19 +43,17 @@ def joined(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    import ray
-
     try:
         if address != "auto":  # Ray would try for two minutes, with many words
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), timeout=_ANSWER).close()
         _start(address=address)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConnectionError(f"--address {address}: no Ray cluster could be joined there: {error}") from error
     try:
         yield
     finally:
-        ray.shutdown()
+        _stop()
 
 
 @contextmanager
@@ -85,27 +83,47 @@ def cluster(workers: int) -> Iterator[None]:
             )  # fmt: skip
             yield
         finally:
-            ray.shutdown()
+            _stop()
 
 
 def _start(**how: Any) -> None:
-    """Starts or joins Ray, which says little and leaves SIGTERM to the caller."""
+    """Starts or joins Ray, which says little and leaves SIGTERM to the caller.
+
+    Raises:
+      ConnectionError: it does not answer.
+    """
     import ray
 
-    handler, asked_to_stop = signal.getsignal(signal.SIGTERM), False
+    asked_to_stop = False
     try:
-        with warnings.catch_warnings():
+        with _sigterm_left_alone(), warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "os.fork", RuntimeWarning
             )  # JAX's: what is forked becomes another program at once
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **how)
     except SystemExit:  # of Ray's own handler of SIGTERM
         asked_to_stop = True
+    except Exception as error:  # Ray's own are of many kinds
+        raise ConnectionError(f"Ray does not start; it says: {error}") from error
+    if asked_to_stop:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _stop() -> None:
+    import ray
+
+    with _sigterm_left_alone():  # Ray leaves the default, behind Python's back
+        ray.shutdown()
+
+
+@contextmanager
+def _sigterm_left_alone() -> Iterator[None]:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
-    if asked_to_stop:
-        signal.raise_signal(signal.SIGTERM)
 
 
 def run_jobs(jobs: Sequence[Callable[[], T]]) -> Iterator[T]:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -62,9 +62,9 @@ def in_use(folder: Path) -> Iterator[None]:
 
     Raises:
       ValueError: another process has it.
+      OSError: it cannot be made, or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as file:
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,22 +76,41 @@ def in_use(folder: Path) -> Iterator[None]:
         yield
 
 
+def _lock_file(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return (folder / ".lock").open("a+")
+    except OSError as error:
+        told = f"{os.strerror(error.errno)}; name a folder that this user can make and write"
+        raise OSError(error.errno, told, str(folder)) from None
+
+
 @contextmanager
 def full_disk(path: str | os.PathLike) -> Iterator[None]:
     """Has the error of a full disk name `path`, the space that is left and the fix.
+
+    ArrayRecord, Orbax and TensorStore report it in errors of many types; here it is one.
 
     Raises:
       OSError: the work inside found no space, or no right to more of it.
     """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
+    except Exception as error:
+        number = getattr(error, "errno", None) or _number_in(str(error))
+        if number not in _FULL:
             raise
-        raise OSError(error.errno, f"{os.strerror(error.errno)}; {make_room(path)}", str(path)) from error
+        raise OSError(number, f"{os.strerror(number)}; {_make_room(path)}", str(path)) from error
 
 
-def make_room(path: str | os.PathLike) -> str:
+def _number_in(message: str) -> int | None:
+    """The `errno` of a full disk that an error's message tells of."""
+    if "RESOURCE_EXHAUSTED" in message:
+        return errno.ENOSPC
+    return next((number for number in _FULL if os.strerror(number).lower() in message.lower()), None)
+
+
+def _make_room(path: str | os.PathLike) -> str:
     """What to do when there is no space for `path`."""
     path = Path(path).absolute()
     folder = next(folder for folder in (path, *path.parents) if folder.exists())

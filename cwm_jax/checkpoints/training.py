@@ -6,12 +6,9 @@ twice, and it is the same on every mesh, as sums of integers have no order.
 """
 
 import logging
-import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,9 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from cwm_jax.files import full_disk, make_room
+from cwm_jax.files import full_disk
 
 logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR)  # Orbax raises what it logs so
-_FULL_DISK = re.compile("no space left|disk quota|file too large|RESOURCE_EXHAUSTED", re.IGNORECASE)
 
 
 class DamagedCheckpoint(ValueError):
@@ -60,12 +56,12 @@ class Checkpoints:
         if self.latest == step:
             return
         parts = {"state": state, "fingerprint": _fingerprint(state)}
-        with self._room():
+        with full_disk(self.folder):
             self._checkpointer.save_checkpointables_async(step, parts, force=True)
 
     def wait(self) -> None:
         """Returns when all is on disk; raises OSError where there is no space."""
-        with self._room():
+        with full_disk(self.folder):
             self._checkpointer.wait()
 
     def restore(self, abstract_state: Any) -> tuple[int, Any]:
@@ -119,17 +115,6 @@ class Checkpoints:
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints set aside")
         self._checkpointer.reload()
-
-    @contextmanager
-    def _room(self) -> Iterator[None]:
-        """Orbax and TensorStore report a full disk in errors of many types; here it is one."""
-        try:
-            with full_disk(self.folder):
-                yield
-        except Exception as error:
-            if isinstance(error, OSError) or not _FULL_DISK.search(str(error)):
-                raise
-            raise OSError(f"no space for a checkpoint in {self.folder}; {make_room(self.folder)}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self

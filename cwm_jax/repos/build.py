@@ -79,8 +79,7 @@ class Builder:
           ValueError: `project` is none of these; or the folder holds another one.
           NotBuilt: it cannot be downloaded or built.
         """
-        folder, local = Path(folder).resolve(), Path(project).is_dir()
-        name = Path(project).resolve().name if local else Path(project).name
+        folder, name = Path(folder).resolve(), project_name(project)
         built, finished = Build(name, folder / "source", folder / "environment"), folder / "built"
         if finished.exists():
             if finished.read_text() != name:
@@ -88,13 +87,13 @@ class Builder:
             return built
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        repository, _, revision = project.rpartition("@")
-        if local:
+        if Path(project).is_dir():
             shutil.copytree(project, built.source, symlinks=True, ignore=_NOT_SOURCE)
-        elif Path(repository or "nothing").is_dir():
-            _check_out(Path(repository), revision, built.source)
-        else:
+        elif is_pinned(project):
             self.download(project, built.source)
+        else:
+            repository, _, revision = project.rpartition("@")
+            _check_out(Path(repository), revision, built.source)
         _show_to_everyone(built.source)
         self._install(built)
         finished.write_text(name)
@@ -104,11 +103,8 @@ class Builder:
         """Unpacks the source distribution of `NAME==VERSION` as the folder `source`.
 
         Raises:
-          ValueError: `project` has another form.
           NotBuilt: it cannot be downloaded or unpacked.
         """
-        if not is_pinned(project):
-            raise ValueError(f"project={project!r} is no folder; write PATH, PATH@REVISION or NAME==VERSION")
         source.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             words = ["download", "--no-deps", "--no-binary", project.partition("==")[0], "--dest", folder, project]
@@ -142,6 +138,22 @@ class Builder:
 def is_pinned(project: str) -> bool:
     """Whether it names a source distribution, as `NAME==VERSION`."""
     return bool(_PINNED.fullmatch(project))
+
+
+def project_name(project: str) -> str:
+    """What a project is called: `NAME==VERSION`, the name of its folder, or that with `@REVISION`.
+
+    Raises:
+      ValueError: it is none of these.
+    """
+    repository, _, revision = project.rpartition("@")
+    if Path(project).is_dir():
+        return Path(project).resolve().name
+    if is_pinned(project):
+        return project
+    if repository and Path(repository).is_dir():
+        return f"{Path(repository).resolve().name}@{revision.replace('/', '-')}"
+    raise ValueError(f"project={project!r} is no folder; write PATH, PATH@REVISION or NAME==VERSION")
 
 
 def _unpack(archive: Path, source: Path) -> None:

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         limits = Limits(**dict(map(_limit, arguments.limit)))
         record_it, show = _FORMATS[arguments.format]
         hidden = {"hidden": Hidden()} if arguments.hidden else {}
-        if hidden and record_it is not record:
+        if hidden and arguments.format not in _WITH_HIDDEN:
             raise ValueError(f"--hidden does nothing for --format {arguments.format}; leave it out")
         isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
         trace = record_it(context, limits, isolation, **hidden)
@@ -109,3 +109,4 @@ _FORMATS = {
     "tasks": (record_tasks, lambda title, run: render_tasks(run)),
     "tasks-json": (record_tasks, _tasks_json),
 }
+_WITH_HIDDEN = ("text", "json")

@@ -189,7 +189,8 @@ def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> 
     told = {path: json.loads(_told_beside(path).read_text()) for path in paths}
     sizes = {path: len(one["entries"]) for path, one in told.items()}
     if not any(sizes.values()):
-        raise ValueError(f"nothing was worth a trace; left out: {_dropped(told)}")
+        reasons = ", ".join(f"{number} {reason}" for reason, number in _dropped(told).items())
+        raise ValueError(f"nothing was worth a trace; left out: {reasons or 'nothing, for there are no programs'}")
     vocabulary = train_on_shards(sizes, out)
     missing = [path for path in paths if not counts_of(path).exists()]
     jobs = [partial(count_tokens, path, sizes[path], vocabulary) for path in missing]

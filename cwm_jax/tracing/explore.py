@@ -40,6 +40,11 @@ class Explorer:
     alike: int = 8
     mutants: int = 12
 
+    def __post_init__(self):
+        for name, least in {"keep": 1, "alike": 1, "mutants": 0}.items():
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"Explorer.{name}={value} is too small; give at least {least}")
+
     def explore(
         self, subjects: Iterable[Subject], isolation: Isolation, dropped: Counter, imports: tuple[str, ...] = ()
     ) -> Iterator[tuple[Subject, Trace]]:

@@ -36,8 +36,9 @@ def main(argv: list[str]) -> int:
     if arguments.source:
         overrides = ["TraceCorpus.sources=[@Functions()]", f"Functions.paths=[{arguments.source!r}]", *overrides]
     try:
+        what = config.load(files, overrides, root_of(files, overrides))
         with joined(arguments.address):
-            _make(config.load(files, overrides, root_of(files, overrides)), arguments)
+            _make(what, arguments)
     except (SandboxMissing, SandboxError, NotBuilt) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2

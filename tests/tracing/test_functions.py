@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from cwm_jax.repos import NotBuilt
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import render
 from cwm_jax.tracing.explore import Explorer
@@ -231,3 +232,18 @@ def test_places_have_names_that_say_nothing_of_the_machine(name, file, tmp_path)
 def test_a_place_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere_at_all.*NAME==VERSION"):
         find_places(["nowhere_at_all"], tmp_path)
+
+
+def test_a_download_that_fails_says_of_what(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    with pytest.raises(NotBuilt, match=r"Functions\.paths names 'nowhere==1\.0': download failed\nERROR: "):
+        find_places(["nowhere==1.0"], tmp_path)
+
+
+@pytest.mark.parametrize("bad", [{"paths": ()}, {"tries": 0}, {"max_chars": 0}])
+def test_values_that_make_no_sense(bad):
+    with pytest.raises(ValueError, match=rf"Functions\.{'paths' if 'paths' in bad else 'tries'}"):
+        Functions(**{"paths": ("stdlib",)} | bad)
+    for bound in ("keep", "alike", "mutants"):
+        with pytest.raises(ValueError, match=rf"Explorer\.{bound}=-1"):
+            Explorer(**{bound: -1})

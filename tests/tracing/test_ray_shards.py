@@ -163,6 +163,14 @@ def test_a_signal_reaches_the_caller_and_leaves_nothing(tmp_path, number, then):
     assert len(driver.finished()) < 8
 
 
+def test_sigterm_is_the_callers_after_the_recording_too(tmp_path):
+    after = STOPPED.replace(
+        "record(sys.argv[1])", "record_shards('x', [partial(Path, '.')], 0, 1); os.kill(os.getpid(), 15)"
+    )
+    driver = Driver(tmp_path / "out", after)
+    assert driver.ended() == 1 and driver.process.stderr.read().endswith("by SIGTERM\n")
+
+
 ERRORS = """
 folder = Path(sys.argv[1])
 with cluster(2):

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from cwm_jax.files import in_use
 from cwm_jax.tracing import parse, read_traces, render
+from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
+from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.store import read_stored
 
 LIBRARY = Path(textwrap.__file__).parent
@@ -87,9 +90,9 @@ def test_killed_and_called_again_it_ends_the_same(made, source, tmp_path):
 
 def test_called_again_it_does_nothing(made, source):
     before = digests(made)
-    times = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    times = {path: path.stat().st_mtime_ns for path in made.rglob("[!.]*")}
     assert prepare(source, made, "--workers", "1").returncode == 0
-    assert digests(made) == before and times == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    assert digests(made) == before and times == {path: path.stat().st_mtime_ns for path in made.rglob("[!.]*")}
 
 
 def test_errors_name_the_field_and_the_fix(made, source, tmp_path):
@@ -99,12 +102,27 @@ def test_errors_name_the_field_and_the_fix(made, source, tmp_path):
     done = prepare(tmp_path / "other.py", made)
     assert done.returncode == 2 and "another folder" in done.stderr
     assert prepare(source, tmp_path / "out", "--workers", "0").returncode == 2
+    done = prepare(source, tmp_path / "other.py" / "out")
+    assert done.returncode == 1 and "name a folder" in done.stderr and "Traceback" not in done.stderr
+    with in_use(tmp_path / "out"):
+        done = prepare(source, tmp_path / "out")
+    assert done.returncode == 2 and f"process {os.getpid()} works in" in done.stderr
     damaged = tmp_path / "damaged"
     shutil.copytree(made, damaged)
     path = next(damaged.glob("traces-*"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match="damaged"):
         list(read_traces(damaged))
+
+
+def test_what_holds_no_function_is_told_of(tmp_path):
+    (tmp_path / "source").mkdir()
+    corpus = TraceCorpus((Functions((str(tmp_path / "source"),)),))
+    with pytest.raises(FileNotFoundError, match="no Python file"):
+        prepare_traces(corpus, tmp_path / "out", 1)
+    (tmp_path / "source" / "it.py").write_text("X = 1\n")
+    with pytest.raises(ValueError, match="there are no programs"):
+        prepare_traces(corpus, tmp_path / "out", 1)
 
 
 def test_a_limit_reads_so_many_files(source, tmp_path):

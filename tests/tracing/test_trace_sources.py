@@ -114,3 +114,19 @@ def test_a_gin_file_binds_sources(tmp_path):
         prepare_traces(corpus, tmp_path / "out", isolation=Isolation.LIMITS_ONLY)
     with pytest.raises(ValueError, match="sources is empty"):
         TraceCorpus(())
+
+
+def test_projects_are_looked_at_before_anything_is_recorded(tmp_path):
+    for folder in ("a/tiny", "b/tiny", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+    tiny, other, third = (str(tmp_path / folder) for folder in ("a/tiny", "b/tiny", "c/../c/."))
+    with pytest.raises(ValueError, match=r"projects names .*a/tiny' and another of the same name"):
+        Repositories((tiny, other)).parts(tmp_path)
+    with pytest.raises(ValueError, match=r"nowhere.*NAME==VERSION"):
+        Repositories((tiny, str(tmp_path / "nowhere"))).parts(tmp_path)
+    with pytest.raises(ValueError, match="projects is empty"):
+        Repositories().parts(tmp_path)
+    with pytest.raises(ValueError, match="step_in=2"):
+        Repositories(step_in=2)
+    parts = Repositories((tiny, tiny, third, f"{third}@some/branch")).parts(tmp_path)
+    assert [part.folder.relative_to(tmp_path / "builds").as_posix() for part in parts] == ["tiny", "c", "c@some-branch"]

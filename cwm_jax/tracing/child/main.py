@@ -36,7 +36,7 @@ CO_OPTIMIZED, CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x1, 0x20, 0x80, 
 class Recorder:
     """Records one program after another into the journal."""
 
-    def __init__(self, journal: Journal, done: int, caps: dict, make_tracer):
+    def __init__(self, journal: Journal, done: int, caps: dict, make_tracer=make_tracer):
         self.journal = journal
         self._done = done
         self._caps = caps

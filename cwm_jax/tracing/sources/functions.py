@@ -47,15 +47,23 @@ class Functions:
     max_chars: int = 8_000
     seed: int = 0
 
+    def __post_init__(self):
+        if not self.paths:
+            raise ValueError("Functions.paths is empty; name at least one place, such as stdlib")
+        if self.tries < 1 or self.max_chars < 1:
+            raise ValueError(f"Functions.tries={self.tries} and max_chars={self.max_chars} must be at least 1")
+
     def parts(self, folder: Path, limit: int | None = None) -> list["FunctionsOfFiles"]:
         """A few files each; see `Source`."""
         files = [(place, file) for place in find_places(self.paths, folder) for file in place.files()][:limit]
+        if not files:
+            raise FileNotFoundError(f"Functions.paths={list(self.paths)} hold no Python file beside those of tests")
         groups = [files[first : first + _FILES_PER_PART] for first in range(0, len(files), _FILES_PER_PART)]
         return [FunctionsOfFiles(self, tuple(group)) for group in groups]
 
     def names(self) -> tuple[str, ...]:
         """See `Source`."""
-        return tuple(Path(path).name for path in self.paths)
+        return tuple(Path(path).resolve().name for path in self.paths)  # `.` has a name, too
 
     def work(self, place: Place, file: Path, dropped: Counter) -> Iterator[Subject]:
         """The functions of one file; counts in `dropped`, by reason, what is left out."""

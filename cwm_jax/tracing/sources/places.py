@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cwm_jax.report.progress import progress
-from cwm_jax.repos import Builder, is_pinned
+from cwm_jax.repos import Builder, NotBuilt, is_pinned
 
 STDLIB = "stdlib"
 _SKIPPED = {"site-packages", "__pycache__", "node_modules", "build", "dist", "test", "tests", "idle_test", "lib2to3"}
@@ -65,8 +65,9 @@ def find_places(names: Iterable[str], folder: Path) -> list[Place]:
     """
     names = list(names)
     pinned = [name for name in names if not Path(name).exists() and is_pinned(name)]
+    places = [Place(name, _sdist(name, folder)) if name in pinned else _here(name) for name in names]
     _download(pinned, folder)
-    return [Place(name, _sdist(name, folder)) if name in pinned else _here(name) for name in names]
+    return places
 
 
 def _here(name: str) -> Place:
@@ -92,7 +93,14 @@ def _download(names: list[str], folder: Path) -> None:
         return
     there = len(names) - len(missing)
     with progress("downloading", len(names), unit="sdists", start=there) as bar, ThreadPoolExecutor(_DOWNLOADS) as pool:
-        running = [pool.submit(Builder().download, name, _sdist(name, folder)) for name in missing]
+        running = [pool.submit(_download_one, name, _sdist(name, folder)) for name in missing]
         for number, one in enumerate(running, start=there + 1):
             one.result()
             bar.update(number)
+
+
+def _download_one(name: str, source: Path) -> None:
+    try:
+        Builder().download(name, source)
+    except NotBuilt as error:
+        raise NotBuilt(f"Functions.paths names {name!r}: {error}\n{error.detail}", error.detail) from error

@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 
 from cwm_jax.components import plain
-from cwm_jax.repos import Build, Builder, NotBuilt, SuiteLimits, run_tests
+from cwm_jax.repos import Build, Builder, NotBuilt, SuiteLimits, project_name, run_tests
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import compress, render, source_line
 from cwm_jax.tracing.parts import Found
@@ -64,14 +64,25 @@ class Repositories:
     max_chars: int = 16_000
     seed: int = 0
 
+    def __post_init__(self):
+        if not 0 <= self.step_in <= 1:
+            raise ValueError(f"Repositories.step_in={self.step_in} must be from 0 to 1")
+
     def parts(self, folder: Path, limit: int | None = None) -> list["EpisodesOfProject"]:
         """One for each project; see `Source`."""
-        folders = {project: Path(folder) / "builds" / Path(project).name for project in self.projects[:limit]}
-        return [EpisodesOfProject(self, project, where) for project, where in folders.items()]
+        if not self.projects:
+            raise ValueError(
+                "Repositories.projects is empty; name at least one, as NAME==VERSION, PATH or PATH@REVISION"
+            )
+        named = {project_name(project): project for project in self.projects}
+        if twice := [project for project in self.projects if named[project_name(project)] != project]:
+            raise ValueError(f"Repositories.projects names {twice[0]!r} and another of the same name; rename one")
+        builds = Path(folder) / "builds"
+        return [EpisodesOfProject(self, named[name], builds / name) for name in list(named)[:limit]]
 
     def names(self) -> tuple[str, ...]:
         """See `Source`."""
-        return tuple(f"tests of {Path(project).name}" for project in self.projects)
+        return tuple(f"tests of {project_name(project)}" for project in self.projects)
 
     def episodes(self, build: Build, dropped: Counter, isolation: Isolation = Isolation.BUBBLEWRAP) -> Iterator[Found]:
         """The episodes of one project, each once.
