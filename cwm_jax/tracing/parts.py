@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from cwm_jax.components import plain
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.store import Stored
 
@@ -34,6 +35,11 @@ class Part(Protocol):
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """The traces, always the same ones in the same order; counts in `dropped`, by reason, what is left out."""
+
+
+def settings_of(source: Any, place: str) -> str:
+    """The settings of a source, but for the field that says where it reads: the part of a mark that all parts share."""
+    return str({name: value for name, value in plain(source).items() if name != place})
 
 
 class Source(Protocol):

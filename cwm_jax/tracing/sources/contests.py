@@ -10,15 +10,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cwm_jax.components import plain
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import render
-from cwm_jax.tracing.parts import Found
+from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.recorder import Job, Limits, record_many
 from cwm_jax.tracing.script import CannotTrace, script_context
 from cwm_jax.tracing.sources.program import fingerprint
@@ -149,7 +148,7 @@ class SolutionsOfProblems:
 
     @property
     def mark(self) -> str:
-        return f"{plain(replace(self.source, path=''))} {self.digest} {self.first} {self.last}"
+        return f"{settings_of(self.source, 'path')} {self.digest} {self.first} {self.last}"
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Their traces; see `Part`."""

@@ -4,14 +4,13 @@ import ast
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from cwm_jax.components import plain
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.explore import Explorer
-from cwm_jax.tracing.parts import Found
+from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.source import bound_names, walk_scope
 from cwm_jax.tracing.sources.inputs import drawn, in_docstring, strategy_of
 from cwm_jax.tracing.sources.places import Place, find_places
@@ -115,7 +114,7 @@ class FunctionsOfFiles:
     @property
     def mark(self) -> str:
         told = [f"{place.name_of(file)} {hashlib.sha256(_bytes(file)).hexdigest()}" for place, file in self.files]
-        return "\n".join([str(plain(replace(self.source, paths=()))), *told])
+        return "\n".join([settings_of(self.source, "paths"), *told])
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Their traces; see `Part`."""

@@ -23,11 +23,10 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from cwm_jax.components import plain
 from cwm_jax.repos import Build, Builder, NotBuilt, SuiteLimits, project_name, run_tests
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.language import compress, render, source_line
-from cwm_jax.tracing.parts import Found
+from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.recorder import Limits
 from cwm_jax.tracing.recordings import Call, Caps, Code, Recording, record_suite
 from cwm_jax.tracing.source import FUNCTIONS, first_line
@@ -189,7 +188,7 @@ class EpisodesOfProject:
 
     @property
     def mark(self) -> str:
-        return f"{plain(replace(self.source, projects=()))} {self.project}"
+        return f"{settings_of(self.source, 'projects')} {self.project}"
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Its episodes; see `Part`."""
