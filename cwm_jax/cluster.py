@@ -29,8 +29,6 @@ ADDRESS_HELP = "record on the Ray cluster at HOST:PORT, whose machines share the
 
 _ANSWER = 10.0  # seconds in which a cluster must answer
 _OBJECT_STORE = 100 << 20  # bytes: what jobs make goes into files
-# A signal to the whole process group ends Ray before us, and `ray.shutdown` then looks for it for a minute.
-_SYSTEM = {"gcs_rpc_server_reconnect_timeout_s": 4}
 _AHEAD = 2  # jobs with Ray for each core: one that runs and one that is on its way
 _RETRIES = 4  # of a job whose process died: machines may go, but a job that kills its process must end
 
@@ -81,7 +79,7 @@ def cluster(workers: int) -> Iterator[None]:
         try:
             _start(
                 address="local", num_cpus=workers, num_gpus=0, include_dashboard=False,
-                object_store_memory=_OBJECT_STORE, _temp_dir=folder, _system_config=_SYSTEM,
+                object_store_memory=_OBJECT_STORE, _temp_dir=folder,
             )  # fmt: skip
             yield
         finally:
@@ -114,7 +112,9 @@ def _start(**how: Any) -> None:
 def _stop() -> None:
     import ray
 
-    with _sigterm_left_alone():  # Ray leaves the default, behind Python's back
+    # Ray leaves the default, behind Python's back. Where a SIGTERM to the whole process group has ended Ray already,
+    # this takes 8 seconds, and may take a minute.
+    with _sigterm_left_alone():
         ray.shutdown()
 
 

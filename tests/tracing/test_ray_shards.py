@@ -153,7 +153,8 @@ except Stopped as stopped:
 def test_a_signal_reaches_the_caller_and_leaves_nothing(tmp_path, number, then):
     driver = Driver(tmp_path / "out", then)
     driver.until(finished=1)
-    os.killpg(driver.process.pid, number)  # as a terminal does
+    send = os.killpg if number is signal.SIGINT else os.kill  # as a terminal does; as whoever sends a SIGTERM does
+    send(driver.process.pid, number)
     status, errors = driver.ended(idle=False), driver.process.stderr.read()
     if number is signal.SIGINT:
         assert status == -signal.SIGINT and errors.rstrip().endswith("KeyboardInterrupt")
