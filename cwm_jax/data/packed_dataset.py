@@ -31,7 +31,7 @@ from cwm_jax.records import read_records, write_records
 from cwm_jax.text.load import load_vocabulary
 from cwm_jax.text.special_tokens import TRACE_TOKENS
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.tracing.shards import record_shards
+from cwm_jax.tracing.shards import record_shards, told_beside
 
 DOCUMENTS = "documents.jsonl"
 _MOST_IN_A_ROW = 2**16 - 1  # as rows store the number of a document
@@ -145,15 +145,11 @@ def _settings(dataset: PackedDataset, vocabulary: Vocabulary, parts: list[Part])
 def _tokenise(dataset: PackedDataset, parts: list[Part], folder: Path, workers: int) -> dict[Path, dict]:
     """The shards, made where they are missing, and what is told of each."""
     shards = {folder / f"{number:05d}.array_record": part for number, part in enumerate(parts)}
-    missing = [shard for shard in shards if not _told_beside(shard).exists()]
+    missing = [shard for shard in shards if not told_beside(shard).exists()]
     jobs = [partial(tokenise, shards[path], dataset.vocabulary, dataset.buckets[-1], path) for path in missing]
     record_shards("tokenising", jobs, len(shards) - len(missing), workers or len(os.sched_getaffinity(0)))
-    told = {shard: json.loads(_told_beside(shard).read_text()) for shard in shards}
+    told = {shard: json.loads(told_beside(shard).read_text()) for shard in shards}
     return {shard: one | {"entries": [_Entry(*entry) for entry in one["entries"]]} for shard, one in told.items()}
-
-
-def _told_beside(shard: Path) -> Path:
-    return shard.with_suffix(".json")
 
 
 def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
@@ -172,8 +168,8 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
         predicted = int(np.count_nonzero(document.loss_weights[1:]))
         entries.append(_Entry(text.origin, text.kind, text.licence, len(document.tokens), predicted))
     write_records(shard, records, "group_size:64,zstd:3")
-    write_json(_told_beside(shard), {"entries": entries, "dropped": dropped})
-    return _told_beside(shard)
+    write_json(told_beside(shard), {"entries": entries, "dropped": dropped})
+    return told_beside(shard)
 
 
 def _to_bytes(document: Document) -> bytes:

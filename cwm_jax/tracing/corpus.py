@@ -36,7 +36,7 @@ from cwm_jax.tracing.quality import (
     smallest_keys,
     stays,
 )
-from cwm_jax.tracing.shards import record_shards
+from cwm_jax.tracing.shards import record_shards, told_beside
 from cwm_jax.tracing.sources.contests import Contests
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.repositories import Repositories
@@ -116,7 +116,7 @@ def prepare_traces(
         if (sheet := read_datasheet(out)) is not None:
             return sheet
         paths = {out / "shards" / f"{name}{SUFFIX}": part for name, part in parts.items()}
-        missing = [path for path in paths if not _told_beside(path).exists()]
+        missing = [path for path in paths if not told_beside(path).exists()]
         jobs = [partial(record_shard, corpus, paths[path], path, isolation) for path in missing]
         workers = workers or len(os.sched_getaffinity(0))
         record_shards("recording", jobs, len(parts) - len(missing), workers)
@@ -131,10 +131,6 @@ def _name(corpus: TraceCorpus, part: Part) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _told_beside(path: Path) -> Path:
-    return path.with_suffix(".json")
 
 
 def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> Path:
@@ -161,8 +157,8 @@ def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolati
     write_stored(path, records)
     near = {program: corpus.near.names(code) for program, code in own.items()}
     told = {"entries": entries, "near": near, "dropped": dropped, "seconds": time.monotonic() - started}
-    write_json(_told_beside(path), told)
-    return _told_beside(path)
+    write_json(told_beside(path), told)
+    return told_beside(path)
 
 
 def _unwanted(stored: Stored, benchmarks: tuple[Benchmark, ...], privacy: Privacy) -> str:
@@ -186,7 +182,7 @@ def _with_step_over(found: Found, share: float) -> Iterator[Stored]:
 
 def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> dict:
     """Counts tokens, joins the shards, each trace once, and writes the datasheet last."""
-    told = {path: json.loads(_told_beside(path).read_text()) for path in paths}
+    told = {path: json.loads(told_beside(path).read_text()) for path in paths}
     sizes = {path: len(one["entries"]) for path, one in told.items()}
     if not any(sizes.values()):
         reasons = ", ".join(f"{number} {reason}" for reason, number in _dropped(told).items())
@@ -195,7 +191,7 @@ def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> 
     missing = [path for path in paths if not counts_of(path).exists()]
     jobs = [partial(count_tokens, path, sizes[path], vocabulary) for path in missing]
     record_shards("counting tokens", jobs, len(paths) - len(missing), workers)
-    tally = Tally([name for source in corpus.sources for name in source.names()], Counter(_dropped(told)))
+    tally = Tally([name for source in corpus.sources for name in source.names()], _dropped(told))
     distinct = _distinct(told, tally)
     records: dict[str, int] = {}
     for number in count():
@@ -207,8 +203,8 @@ def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> 
     return write_datasheet(tally, records, sum(one["seconds"] for one in told.values()), out)
 
 
-def _dropped(told: dict[Path, dict]) -> dict[str, int]:
-    return dict(sum((Counter(one["dropped"]) for one in told.values()), Counter()))
+def _dropped(told: dict[Path, dict]) -> Counter[str]:
+    return sum((Counter(one["dropped"]) for one in told.values()), Counter())
 
 
 def _distinct(shards: dict[Path, dict], tally: Tally) -> Iterator[bytes]:

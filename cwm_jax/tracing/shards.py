@@ -12,6 +12,11 @@ from cwm_jax.report.progress import progress
 _SEEN_WITHIN = 60.0  # seconds for which a network's file system may go on saying that a file is not there
 
 
+def told_beside(shard: Path) -> Path:
+    """The file, written after a shard, that tells of it: where it is there, the shard is whole."""
+    return shard.with_suffix(".json")
+
+
 def record_shards(what: str, jobs: Sequence[Callable[[], Path]], done: int, workers: int) -> None:
     """Runs jobs, of which each writes one shard and returns its path.
 

@@ -18,7 +18,7 @@ _SAMPLE = 4000  # texts to train on: enough for the pieces of this size, a minut
 _TOKENS = re.compile(f"({TRACE_TOKEN_PATTERN.pattern})")
 
 
-def segments(text: str) -> list[str]:
+def _pieces(text: str) -> list[str]:
     """A trace's text, cut where control tokens stand."""
     return [piece for piece in _TOKENS.split(text) if piece]
 
@@ -42,7 +42,7 @@ def train_on_shards(shards: dict[Path, int], out: Path) -> Path:
 def _texts(shards: dict[Path, int]) -> Iterator[list[str]]:
     for path, count in shards.items():
         for record in read_records(path, count):
-            yield segments(json.loads(record)["trace"])
+            yield _pieces(json.loads(record)["trace"])
 
 
 def _counted(texts: Iterable, bar) -> Iterator:

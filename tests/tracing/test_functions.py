@@ -247,3 +247,19 @@ def test_values_that_make_no_sense(bad):
     for bound in ("keep", "alike", "mutants"):
         with pytest.raises(ValueError, match=rf"Explorer\.{bound}=-1"):
             Explorer(**{bound: -1})
+
+
+def test_a_function_whose_runs_are_no_use_is_left_soon(tmp_path):
+    (tmp_path / "vain.py").write_text(
+        "import time\n\ndef vain(n: int):\n    return n.nothing\n\ndef slow(n: int):\n    time.sleep(60)\n"
+    )
+    found, dropped = explored(tmp_path, "vain.py")
+    tries = Functions(("x",)).tries
+    assert not found and dropped["timeout"] <= 3 < tries  # one more is under way when the second is known
+    assert dropped["an input of the wrong kind"] <= 11 < tries
+
+
+def test_what_the_sandbox_stops_is_no_trace(tmp_path):
+    (tmp_path / "writes.py").write_text("def write(n: int):\n    open('/etc/passwd', 'w')\n    return n\n")
+    found, dropped = explored(tmp_path, "writes.py")
+    assert not found and dropped["stopped by the sandbox"] > 0

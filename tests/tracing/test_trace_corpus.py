@@ -142,3 +142,19 @@ def test_what_identifies_somebody_and_what_is_there_twice_stays_out(tmp_path):
     assert stored and {one.origin for one in stored} == {"first.py:twice"}
     dropped = json.loads((out / "datasheet.json").read_text())["dropped"]
     assert dropped["a duplicate"] > 0 and any(reason.startswith("private: ") for reason in dropped)
+
+
+def test_a_corpus_that_grows_records_only_what_is_new(tmp_path):
+    first, second, out = tmp_path / "first", tmp_path / "second", tmp_path / "out"
+    for folder, text in ((first, "n + 1"), (second, "n * n - 3")):
+        folder.mkdir()
+        (folder / "code.py").write_text(f"def count(n: int):\n    total = {text}\n    return total\n")
+    one = Functions((str(first),))
+    prepare_traces(TraceCorpus((one,)), out, 1)
+    before = {path: path.stat().st_mtime_ns for path in (out / "shards").glob("*.array_record")}
+    (out / "settings").unlink()
+    (out / "datasheet.json").unlink()
+    sheet = prepare_traces(TraceCorpus((one, Functions((str(second),)))), out, 1)
+    assert sheet["programs"] == 2 and len(before) == 1
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "what was there was made again"
+    assert len(list((out / "shards").glob("*.array_record"))) == 2

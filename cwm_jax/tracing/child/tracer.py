@@ -93,10 +93,15 @@ def make_tracer(entry: types.CodeType, lines: list, caps: dict, render, run, sna
         return on_event
 
     def give_up(fault: BaseException) -> None:
-        known = {MemoryError: "memory_limit", RecursionError: "depth_limit"}
-        finish(known.get(type(fault), "interrupted"), type(fault).__name__)
+        finish(*verdict_of(fault))
 
     return on_call
+
+
+def verdict_of(fault: BaseException) -> tuple[str, str]:
+    """Verdict and detail of a run whose recording failed."""
+    known = {MemoryError: "memory_limit", RecursionError: "depth_limit"}
+    return known.get(type(fault), "interrupted"), type(fault).__name__
 
 
 def how_left(frame: types.FrameType, raised_here: bool) -> str:

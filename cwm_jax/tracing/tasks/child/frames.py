@@ -2,7 +2,7 @@
 
 from _json import encode_basestring_ascii as to_json
 
-from tracer import CALL, EXCEPTION, FILE_NAME, LINE, RETURN, Snapshots, how_left
+from tracer import CALL, EXCEPTION, FILE_NAME, LINE, RETURN, Snapshots, how_left, verdict_of
 
 
 class _Task:
@@ -87,5 +87,4 @@ class Frames:
             self._baton.say(f'["frame",{number},{event},{frame.f_lineno or 0},{payload}]')
 
     def _give_up(self, fault: BaseException) -> None:
-        known = {MemoryError: "memory_limit", RecursionError: "depth_limit"}
-        self._run.finish(known.get(type(fault), "interrupted"), type(fault).__name__)
+        self._run.finish(*verdict_of(fault))
