@@ -29,7 +29,6 @@ from cwm_jax.data.traces import Narrations, RecordedTraces
 from cwm_jax.files import claim, in_use, write_json, write_whole
 from cwm_jax.records import read_records, write_records
 from cwm_jax.text.load import load_vocabulary
-from cwm_jax.text.special_tokens import TRACE_TOKENS
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.tracing.shards import record_shards, told_beside
 
@@ -86,7 +85,7 @@ def pack_dataset(dataset: PackedDataset, folder: Path, workers: int = 0) -> Mani
       FileNotFoundError: a path, the traces or the vocabulary are not there.
     """
     folder, started = Path(folder), time.monotonic()
-    vocabulary = _vocabulary(dataset.vocabulary)
+    vocabulary = _vocabulary(dataset)
     dropped: Counter = Counter()
     parts = dataset.documents.parts(dropped)
     settings = _settings(dataset, vocabulary, parts)
@@ -122,15 +121,17 @@ def pack_dataset(dataset: PackedDataset, folder: Path, workers: int = 0) -> Mani
         return manifest
 
 
-@lru_cache(maxsize=1)
-def _vocabulary(path: str) -> Vocabulary:
-    vocabulary = load_vocabulary(path)
-    for token in TRACE_TOKENS:
+_load = lru_cache(maxsize=1)(load_vocabulary)
+
+
+def _vocabulary(dataset: PackedDataset) -> Vocabulary:
+    vocabulary = _load(dataset.vocabulary)
+    for token in dataset.documents.special_tokens:
         try:
             vocabulary.token_id(token)
         except KeyError:
             raise ValueError(
-                f"PackedDataset.vocabulary={path} lacks {token}; name one that was trained on traces"
+                f"PackedDataset.vocabulary={dataset.vocabulary} lacks {token}; name one that was trained on such traces"
             ) from None
     return vocabulary
 
@@ -157,7 +158,7 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
 
     What it writes is a function of its arguments alone.
     """
-    encoder, dropped = _vocabulary(vocabulary), Counter()
+    encoder, dropped = _load(vocabulary), Counter()
     records, entries = [], []
     for text in part.texts(dropped):
         document = make_document(encoder, text.segments)

@@ -24,7 +24,7 @@ from cwm_jax.records import read_records
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.datasheet import Tally, write_datasheet
-from cwm_jax.tracing.episodes import step_over
+from cwm_jax.tracing.episodes import step_over, step_over_tasks
 from cwm_jax.tracing.parts import Found, Part
 from cwm_jax.tracing.quality import (
     Benchmark,
@@ -37,6 +37,7 @@ from cwm_jax.tracing.quality import (
     stays,
 )
 from cwm_jax.tracing.shards import record_shards, told_beside
+from cwm_jax.tracing.sources.concurrent import ConcurrentPrograms
 from cwm_jax.tracing.sources.contests import Contests
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.repositories import Repositories
@@ -58,7 +59,7 @@ class TraceCorpus:
       step_over: share of traces that also give a step-over episode.
     """
 
-    sources: tuple[Functions | Repositories | Contests, ...]
+    sources: tuple[Functions | Repositories | Contests | ConcurrentPrograms, ...]
     near: NearDuplicates = field(default_factory=NearDuplicates)
     benchmarks: tuple[Benchmark, ...] = ()
     step_over: float = 0.2
@@ -176,8 +177,10 @@ def _with_step_over(found: Found, share: float) -> Iterator[Stored]:
     stored = found.stored
     yield stored
     rng = Random(f"step over {stored.trace.context} {found.inputs}")
-    if rng.random() < share and (episode := step_over(stored.trace, rng)) != stored.trace:
-        yield stored._replace(kind="step-over", trace=episode)
+    tasks = stored.kind == "tasks"
+    cut = step_over_tasks if tasks else step_over
+    if rng.random() < share and (episode := cut(stored.trace, rng)) != stored.trace:
+        yield stored._replace(kind="tasks-step-over" if tasks else "step-over", trace=episode)
 
 
 def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> dict:
