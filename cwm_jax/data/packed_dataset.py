@@ -7,7 +7,6 @@ the rows, `documents.jsonl` tells where each document is from and its licence, f
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -30,7 +29,7 @@ from cwm_jax.files import claim, in_use, write_json, write_whole
 from cwm_jax.records import read_records, write_records
 from cwm_jax.text.load import load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.tracing.shards import record_shards, told_beside
+from cwm_jax.tracing.shards import make_shards, told_beside
 
 DOCUMENTS = "documents.jsonl"
 _MOST_IN_A_ROW = 2**16 - 1  # as rows store the number of a document
@@ -146,15 +145,15 @@ def _settings(dataset: PackedDataset, vocabulary: Vocabulary, parts: list[Part])
 def _tokenise(dataset: PackedDataset, parts: list[Part], folder: Path, workers: int) -> dict[Path, dict]:
     """The shards, made where they are missing, and what is told of each."""
     shards = {folder / f"{number:05d}.array_record": part for number, part in enumerate(parts)}
-    missing = [shard for shard in shards if not told_beside(shard).exists()]
-    jobs = [partial(tokenise, shards[path], dataset.vocabulary, dataset.buckets[-1], path) for path in missing]
-    record_shards("tokenising", jobs, len(shards) - len(missing), workers or len(os.sched_getaffinity(0)))
+    settings = dataset.vocabulary, dataset.buckets[-1]
+    jobs = {told_beside(shard): partial(tokenise, part, *settings, shard) for shard, part in shards.items()}
+    make_shards("tokenising", jobs, workers)
     told = {shard: json.loads(told_beside(shard).read_text()) for shard in shards}
     return {shard: one | {"entries": [_Entry(*entry) for entry in one["entries"]]} for shard, one in told.items()}
 
 
-def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
-    """Tokenises a part and writes its shard, then what is told of it, whose path it returns.
+def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> None:
+    """Tokenises a part and writes its shard, then what is told of it.
 
     What it writes is a function of its arguments alone.
     """
@@ -170,7 +169,6 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
         entries.append(_Entry(text.origin, text.kind, text.licence, len(document.tokens), predicted))
     write_records(shard, records, "group_size:64,zstd:3")
     write_json(told_beside(shard), {"entries": entries, "dropped": dropped})
-    return told_beside(shard)
 
 
 def _to_bytes(document: Document) -> bytes:

@@ -56,8 +56,7 @@ def counts_of(shard: Path) -> Path:
     return shard.with_suffix(".tokens.json")
 
 
-def count_tokens(shard: Path, records: int, vocabulary: Path) -> Path:
-    """Writes how many tokens each record of a shard is; returns the path of what it wrote."""
+def count_tokens(shard: Path, records: int, vocabulary: Path) -> None:
+    """Writes how many tokens each record of a shard is."""
     encode = SentencePieceVocabulary.load(vocabulary).encode_segments
     write_json(counts_of(shard), [len(encode(text)) for text in _texts({shard: records})])
-    return counts_of(shard)
