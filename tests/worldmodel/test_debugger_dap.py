@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -289,3 +290,24 @@ def test_what_the_extension_starts_answers(tmp_path):
         assert "nowhere" in editor.send("launch", {"program": "nowhere.py"}).message
         editor.disconnect()
         assert adapter.wait(20) == 0
+
+
+CLIENT = Path(sys.prefix) / "node_modules"
+
+
+@pytest.mark.skipif(
+    not shutil.which("node") or not (CLIENT / "@vscode/debugadapter-testsupport").exists(),
+    reason="VS Code's test client is not installed: npm install --prefix .venv @vscode/debugadapter-testsupport",
+)
+def test_the_client_of_vs_code_itself(tmp_path):
+    start = tmp_path / "adapter"
+    start.write_text(f"cd {ROOT} && exec {sys.executable} -m cwm_jax debug --real --unsafe --dap -\n")
+    done = subprocess.run(
+        ["node", Path(__file__).with_name("vscode_client.js"), start, ROOT / EXAMPLE],
+        env=os.environ | {"NODE_PATH": str(CLIENT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "stack": [["count_letters", 5], ["f", 16], ["main", 21]],
+        "locals": {"s": "'strawberry'", "letter": "'r'", "count": "0", "ch": "'r'"},
+    }
