@@ -17,11 +17,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from cwm_jax.data.documents import Part, Text
 from cwm_jax.data.licences import PERMISSIVE, is_evidence, of_folder, of_header, permits
-from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, TRACE_TOKENS
 
 _SKIPPED = {"__pycache__", "node_modules", "site-packages"}
 _SDIST = ".tar.gz"
@@ -70,6 +70,8 @@ class PlainCode:
     paths: tuple[str, ...]
     licences: tuple[str, ...] = PERMISSIVE
     max_chars: int = 1_000_000
+
+    special_tokens: ClassVar[tuple[str, ...]] = TRACE_TOKENS  # so that one vocabulary serves a mixture
 
     def __post_init__(self):
         if not self.paths or not self.licences:

@@ -99,8 +99,8 @@ def read_shard(folder: Path, shard: int) -> Shard:
     return Shard(**fields)
 
 
-def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, held_out: HeldOut) -> Path:
-    """Records the programs of one shard, writes its file and returns its path; a function of its arguments alone."""
+def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, held_out: HeldOut) -> None:
+    """Records the programs of one shard and writes its file; what that holds is a function of the arguments alone."""
     result = Shard()
     rng = Random(f"{config.seed} episodes {shard}")
     runs = list(_training_runs(config, shard, held_out, result))
@@ -115,8 +115,7 @@ def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, 
         if rng.random() < config.step_over:
             result.episodes.append(_episode(form, context, step_over(trace, rng)))
     packed = gzip.compress(json.dumps(vars(result)).encode(), compresslevel=1, mtime=0)
-    write_whole(path := shard_path(folder, shard), packed)
-    return path
+    write_whole(shard_path(folder, shard), packed)
 
 
 def _episode(form: Compact, context: list[str], trace: Trace) -> Episode:

@@ -7,7 +7,6 @@ the rows, `documents.jsonl` tells where each document is from and its licence, f
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -29,9 +28,8 @@ from cwm_jax.data.traces import Narrations, RecordedTraces
 from cwm_jax.files import claim, in_use, write_json, write_whole
 from cwm_jax.records import read_records, write_records
 from cwm_jax.text.load import load_vocabulary
-from cwm_jax.text.special_tokens import TRACE_TOKENS
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.tracing.shards import record_shards, told_beside
+from cwm_jax.tracing.shards import make_shards, told_beside
 
 DOCUMENTS = "documents.jsonl"
 _MOST_IN_A_ROW = 2**16 - 1  # as rows store the number of a document
@@ -86,7 +84,7 @@ def pack_dataset(dataset: PackedDataset, folder: Path, workers: int = 0) -> Mani
       FileNotFoundError: a path, the traces or the vocabulary are not there.
     """
     folder, started = Path(folder), time.monotonic()
-    vocabulary = _vocabulary(dataset.vocabulary)
+    vocabulary = _vocabulary(dataset)
     dropped: Counter = Counter()
     parts = dataset.documents.parts(dropped)
     settings = _settings(dataset, vocabulary, parts)
@@ -122,15 +120,17 @@ def pack_dataset(dataset: PackedDataset, folder: Path, workers: int = 0) -> Mani
         return manifest
 
 
-@lru_cache(maxsize=1)
-def _vocabulary(path: str) -> Vocabulary:
-    vocabulary = load_vocabulary(path)
-    for token in TRACE_TOKENS:
+_load = lru_cache(maxsize=1)(load_vocabulary)
+
+
+def _vocabulary(dataset: PackedDataset) -> Vocabulary:
+    vocabulary = _load(dataset.vocabulary)
+    for token in dataset.documents.special_tokens:
         try:
             vocabulary.token_id(token)
         except KeyError:
             raise ValueError(
-                f"PackedDataset.vocabulary={path} lacks {token}; name one that was trained on traces"
+                f"PackedDataset.vocabulary={dataset.vocabulary} lacks {token}; name one that was trained on such traces"
             ) from None
     return vocabulary
 
@@ -145,19 +145,19 @@ def _settings(dataset: PackedDataset, vocabulary: Vocabulary, parts: list[Part])
 def _tokenise(dataset: PackedDataset, parts: list[Part], folder: Path, workers: int) -> dict[Path, dict]:
     """The shards, made where they are missing, and what is told of each."""
     shards = {folder / f"{number:05d}.array_record": part for number, part in enumerate(parts)}
-    missing = [shard for shard in shards if not told_beside(shard).exists()]
-    jobs = [partial(tokenise, shards[path], dataset.vocabulary, dataset.buckets[-1], path) for path in missing]
-    record_shards("tokenising", jobs, len(shards) - len(missing), workers or len(os.sched_getaffinity(0)))
+    settings = dataset.vocabulary, dataset.buckets[-1]
+    jobs = {told_beside(shard): partial(tokenise, part, *settings, shard) for shard, part in shards.items()}
+    make_shards("tokenising", jobs, workers)
     told = {shard: json.loads(told_beside(shard).read_text()) for shard in shards}
     return {shard: one | {"entries": [_Entry(*entry) for entry in one["entries"]]} for shard, one in told.items()}
 
 
-def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
-    """Tokenises a part and writes its shard, then what is told of it, whose path it returns.
+def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> None:
+    """Tokenises a part and writes its shard, then what is told of it.
 
     What it writes is a function of its arguments alone.
     """
-    encoder, dropped = _vocabulary(vocabulary), Counter()
+    encoder, dropped = _load(vocabulary), Counter()
     records, entries = [], []
     for text in part.texts(dropped):
         document = make_document(encoder, text.segments)
@@ -169,7 +169,6 @@ def tokenise(part: Part, vocabulary: str, longest: int, shard: Path) -> Path:
         entries.append(_Entry(text.origin, text.kind, text.licence, len(document.tokens), predicted))
     write_records(shard, records, "group_size:64,zstd:3")
     write_json(told_beside(shard), {"entries": entries, "dropped": dropped})
-    return told_beside(shard)
 
 
 def _to_bytes(document: Document) -> bytes:

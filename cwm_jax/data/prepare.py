@@ -23,7 +23,7 @@ from cwm_jax.files import claim
 from cwm_jax.report.progress import progress
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
-from cwm_jax.tracing.shards import record_shards
+from cwm_jax.tracing.shards import make_shards
 
 VOCABULARY = "vocabulary.model"
 
@@ -95,10 +95,11 @@ def _settings(config: DataConfig) -> str:
 
 
 def _record_shards(config: DataConfig, folder: Path) -> None:
-    missing = [shard for shard in range(config.corpus.shards) if not corpus.shard_path(folder, shard).exists()]
+    shared = config.corpus, config.form
     held_out = corpus.held_out(config.corpus)
-    jobs = [partial(corpus.record_shard, config.corpus, config.form, shard, folder, held_out) for shard in missing]
-    record_shards("recording programs", jobs, config.corpus.shards - len(missing), config.workers)
+    shards = {corpus.shard_path(folder, shard): shard for shard in range(config.corpus.shards)}
+    jobs = {path: partial(corpus.record_shard, *shared, shard, folder, held_out) for path, shard in shards.items()}
+    make_shards("recording programs", jobs, config.workers)
 
 
 def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], started: float) -> Manifest:

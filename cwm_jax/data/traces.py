@@ -4,19 +4,30 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from cwm_jax.data.documents import Part, Text
 from cwm_jax.records import read_records
-from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CALL_SEP, END_OF_TEXT, RETURN_SEP
+from cwm_jax.text.special_tokens import (
+    BEGIN_OF_TEXT,
+    CALL_SEP,
+    END_OF_TEXT,
+    FRAME_SEP,
+    RETURN_SEP,
+    TASK_IDS,
+    TASK_SEP,
+    TRACE_TOKENS,
+)
+from cwm_jax.tracing.hidden import hidden_segments
 from cwm_jax.tracing.language import EVENT_TOKENS, segments
 from cwm_jax.tracing.narration import Rewrite, Rewriter, final_of, final_value, narrate
 from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
+from cwm_jax.tracing.tasks import task_segments
 
-_KINDS = ("trace", "step-over", "episode")
+_KINDS = ("trace", "step-over", "episode", "tasks", "tasks-step-over")
+_EVENTS = {*EVENT_TOKENS.values(), *TASK_IDS} - {TASK_SEP}
 _RECORDS_PER_PART = 500  # some seconds of work
 
 
@@ -34,6 +45,12 @@ class _TraceFolder:
             raise ValueError(f"{name}.kinds={self.kinds} must be some of {_KINDS}")
         if not 0 <= self.context_weight <= 1:
             raise ValueError(f"{name}.context_weight={self.context_weight} must be from 0 to 1")
+
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """Those that the documents hold."""
+        tasks = any(count for kind, count in self.found().items() if kind.startswith("tasks"))
+        return (*TRACE_TOKENS, *TASK_IDS) if tasks else TRACE_TOKENS
 
     @property
     def python(self) -> str:
@@ -84,26 +101,41 @@ class _Records(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordedTraces(_TraceFolder):
-    """The traces of a folder in CWM's text.
+    """The traces of a folder in CWM's text, runs of tasks in that of its extension.
 
     In an episode the return event that answers a call at once is given: whoever steps over a call asks for it.
 
     Attributes:
       folder: of the traces.
-      kinds: of `trace`, `step-over` and `episode`, those that are read.
+      kinds: of `trace`, `step-over`, `episode`, `tasks` and `tasks-step-over`, those that are read.
       context_weight: loss weight of the source context, from 0 to 1 (our choice: 0, the context is given).
+      hidden: with the hidden state, where it was recorded.
     """
+
+    hidden: bool = False
 
     def text(self, stored: Stored, dropped: Counter) -> Text:
         """The document of a trace."""
-        pieces = list(segments(stored.trace))
-        events = [index for index, piece in enumerate(pieces) if piece in EVENT_TOKENS.values()]
-        given = {index for call, index in pairwise(events) if (pieces[call], pieces[index]) == (CALL_SEP, RETURN_SEP)}
-        if stored.kind == "trace":
-            given = set()  # a generator that goes on and yields at once was not stepped over
-        context = events[0] if events else len(pieces)
+        spell = task_segments if stored.kind.startswith("tasks") else hidden_segments if self.hidden else segments
+        pieces = list(spell(stored.trace))
+        # Elsewhere a generator that goes on and yields at once was not stepped over.
+        given = _answered(pieces) if stored.kind not in ("trace", "tasks") else set()
+        context = pieces.index(FRAME_SEP) + 1
         weights = [self.context_weight] * context + [float(n not in given) for n in range(context, len(pieces))]
         return Text(tuple(zip(pieces, weights)), stored.origin, stored.kind)
+
+
+def _answered(pieces: list[str]) -> set[int]:
+    """Where a return event stands that answers a call of its task at once."""
+    found, task, before = set(), "", {}
+    for index, piece in enumerate(pieces):
+        if piece == TASK_SEP:
+            task = pieces[index + 1]
+        elif piece in _EVENTS:
+            if (before.get(task), piece) == (CALL_SEP, RETURN_SEP):
+                found.add(index)
+            before[task] = piece
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,6 +160,8 @@ class Narrations(_TraceFolder):
 
     def __post_init__(self):
         super().__post_init__()
+        if tasks := [kind for kind in self.kinds if kind.startswith("tasks")]:
+            raise ValueError(f"Narrations.kinds holds {tasks}, which no rule tells yet; leave them out")
         if not 0 < self.share <= 1:
             raise ValueError(f"Narrations.share={self.share} must be above 0 and at most 1")
         if self.longest_told < 2:

@@ -7,7 +7,6 @@ all that shapes it, so a corpus that gets more sources (delete its `settings` an
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from cwm_jax.records import read_records
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.datasheet import Tally, write_datasheet
-from cwm_jax.tracing.episodes import step_over
+from cwm_jax.tracing.episodes import step_over, step_over_tasks
 from cwm_jax.tracing.parts import Found, Part
 from cwm_jax.tracing.quality import (
     Benchmark,
@@ -36,7 +35,8 @@ from cwm_jax.tracing.quality import (
     smallest_keys,
     stays,
 )
-from cwm_jax.tracing.shards import record_shards, told_beside
+from cwm_jax.tracing.shards import make_shards, told_beside
+from cwm_jax.tracing.sources.concurrent import ConcurrentPrograms
 from cwm_jax.tracing.sources.contests import Contests
 from cwm_jax.tracing.sources.functions import Functions
 from cwm_jax.tracing.sources.repositories import Repositories
@@ -58,7 +58,7 @@ class TraceCorpus:
       step_over: share of traces that also give a step-over episode.
     """
 
-    sources: tuple[Functions | Repositories | Contests, ...]
+    sources: tuple[Functions | Repositories | Contests | ConcurrentPrograms, ...]
     near: NearDuplicates = field(default_factory=NearDuplicates)
     benchmarks: tuple[Benchmark, ...] = ()
     step_over: float = 0.2
@@ -116,10 +116,8 @@ def prepare_traces(
         if (sheet := read_datasheet(out)) is not None:
             return sheet
         paths = {out / "shards" / f"{name}{SUFFIX}": part for name, part in parts.items()}
-        missing = [path for path in paths if not told_beside(path).exists()]
-        jobs = [partial(record_shard, corpus, paths[path], path, isolation) for path in missing]
-        workers = workers or len(os.sched_getaffinity(0))
-        record_shards("recording", jobs, len(parts) - len(missing), workers)
+        jobs = {told_beside(path): partial(record_shard, corpus, part, path, isolation) for path, part in paths.items()}
+        make_shards("recording", jobs, workers)
         return _finish(corpus, out, list(paths), workers)
 
 
@@ -133,8 +131,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> Path:
-    """Records a part and writes the shard, then what is told of it; returns the latter's path.
+def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolation) -> None:
+    """Records a part and writes the shard, then what is told of it.
 
     What it writes is a function of its arguments alone, but for the seconds that it took.
     """
@@ -158,7 +156,6 @@ def record_shard(corpus: TraceCorpus, part: Part, path: Path, isolation: Isolati
     near = {program: corpus.near.names(code) for program, code in own.items()}
     told = {"entries": entries, "near": near, "dropped": dropped, "seconds": time.monotonic() - started}
     write_json(told_beside(path), told)
-    return told_beside(path)
 
 
 def _unwanted(stored: Stored, benchmarks: tuple[Benchmark, ...], privacy: Privacy) -> str:
@@ -176,8 +173,10 @@ def _with_step_over(found: Found, share: float) -> Iterator[Stored]:
     stored = found.stored
     yield stored
     rng = Random(f"step over {stored.trace.context} {found.inputs}")
-    if rng.random() < share and (episode := step_over(stored.trace, rng)) != stored.trace:
-        yield stored._replace(kind="step-over", trace=episode)
+    tasks = stored.kind == "tasks"
+    cut = step_over_tasks if tasks else step_over
+    if rng.random() < share and (episode := cut(stored.trace, rng)) != stored.trace:
+        yield stored._replace(kind="tasks-step-over" if tasks else "step-over", trace=episode)
 
 
 def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> dict:
@@ -188,9 +187,8 @@ def _finish(corpus: TraceCorpus, out: Path, paths: list[Path], workers: int) -> 
         reasons = ", ".join(f"{number} {reason}" for reason, number in _dropped(told).items())
         raise ValueError(f"nothing was worth a trace; left out: {reasons or 'nothing, for there are no programs'}")
     vocabulary = train_on_shards(sizes, out)
-    missing = [path for path in paths if not counts_of(path).exists()]
-    jobs = [partial(count_tokens, path, sizes[path], vocabulary) for path in missing]
-    record_shards("counting tokens", jobs, len(paths) - len(missing), workers)
+    jobs = {counts_of(path): partial(count_tokens, path, sizes[path], vocabulary) for path in paths}
+    make_shards("counting tokens", jobs, workers)
     tally = Tally([name for source in corpus.sources for name in source.names()], _dropped(told))
     distinct = _distinct(told, tally)
     records: dict[str, int] = {}

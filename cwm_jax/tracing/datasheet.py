@@ -7,6 +7,7 @@ from cwm_jax.files import write_json
 from cwm_jax.report.page import Page, heading, key_figures, prose, table
 from cwm_jax.report.traces import trace_browser
 from cwm_jax.tracing.store import DATASHEET, Stored
+from cwm_jax.tracing.tasks import TaskRun
 from cwm_jax.tracing.trace import frame_as_json
 
 _SAMPLE_EVERY, _MOST_SAMPLES = 499, 24
@@ -33,8 +34,9 @@ class Tally:
         """Enters one trace, of so many tokens."""
         trace = stored.trace
         if sum(self._kinds.values()) % _SAMPLE_EVERY == 0 and len(self.samples) < _MOST_SAMPLES:
-            frames = [frame_as_json(frame) for frame in trace.frames]
-            self.samples.append({"set": stored.kind, "name": stored.origin, "context": trace.context, "actual": frames})
+            shown = trace.trace(0) if isinstance(trace, TaskRun) else trace  # of several tasks, the main one
+            frames = [frame_as_json(frame) for frame in shown.frames]
+            self.samples.append({"set": stored.kind, "name": stored.origin, "context": shown.context, "actual": frames})
         self._kinds[stored.kind] += 1
         self._verdicts[trace.verdict] += 1
         self._lengths[1 << (len(trace.frames) - 1).bit_length()] += 1
@@ -46,7 +48,7 @@ class Tally:
 
     def datasheet(self, seconds: float) -> dict:
         """What `datasheet.json` holds; `seconds` is the work of all workers."""
-        traces = self._kinds["trace"]
+        traces = self._kinds["trace"] + self._kinds["tasks"]
         speed = sum(self._kinds.values()) / max(seconds, 1e-9)
         return {
             "traces": traces,

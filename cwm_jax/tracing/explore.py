@@ -8,6 +8,7 @@ from itertools import zip_longest
 from random import Random
 
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.hidden import Hidden
 from cwm_jax.tracing.quality import difference
 from cwm_jax.tracing.recorder import Limits, record_many
 from cwm_jax.tracing.sources.subject import Subject
@@ -34,11 +35,13 @@ class Explorer:
       alike: traces of one path, at most, which differ in their values (our choice: what a model has to learn of a
         function without branches is how its values come about).
       mutants: inputs made of good ones, for each function.
+      hidden: what traces tell besides, such as which names share an object; None: nothing.
     """
 
     keep: int = 24
     alike: int = 8
     mutants: int = 12
+    hidden: Hidden | None = None
 
     def __post_init__(self):
         for name, least in {"keep": 1, "alike": 1, "mutants": 0}.items():
@@ -61,7 +64,8 @@ class Explorer:
         found = [_Found(subject) for subject in subjects]
         if not found:
             return
-        record = partial(record_many, limits=_LIMITS, isolation=isolation, together=True, imports=imports)
+        settings = {"limits": _LIMITS, "isolation": isolation, "imports": imports, "hidden": self.hidden}
+        record = partial(record_many, together=True, **settings)
         self._try(found, lambda one: one.subject.inputs, record, dropped)
         self._try(found, self._mutants, record, dropped)
         kept = [(one.subject, trace) for one in found for trace in self._choose(one, dropped)]

@@ -20,10 +20,11 @@ ours: CWM's paper (§2.2) names no such fields.
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cwm_jax.text import special_tokens as st
-from cwm_jax.tracing.language import TraceSyntaxError, parse, render, resolve, to_json
+from cwm_jax.tracing.language import TraceSyntaxError, parse, resolve, segments, to_json
 from cwm_jax.tracing.trace import Frame, Trace
 
 _PYTHONS = ((3, 11), (3, 12))  # whose frames `child/stack.py` can read
@@ -59,12 +60,16 @@ def render_hidden(trace: Trace) -> str:
     Raises:
       ValueError: as `render`.
     """
-    head, *texts = render(trace).split(st.FRAME_SEP)
-    for at, frame in enumerate(trace.frames):
-        if frame.hidden is not None:
-            between = f"{st.ARG_SEP}{to_json(dict(frame.hidden))}{st.ACTION_SEP}"
-            texts[at] = texts[at].replace(st.ACTION_SEP, between, 1)
-    return st.FRAME_SEP.join([head, *texts])
+    return "".join(hidden_segments(trace))
+
+
+def hidden_segments(trace: Trace) -> Iterator[str]:
+    """The extended text of a trace cut so that each piece is one control token or plain text."""
+    frames = iter(trace.frames)
+    for piece in segments(trace):
+        if piece == st.ACTION_SEP and (hidden := next(frames).hidden) is not None:
+            yield from (st.ARG_SEP, to_json(dict(hidden)))
+        yield piece
 
 
 def parse_hidden(text: str) -> Trace:

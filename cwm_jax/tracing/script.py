@@ -30,24 +30,25 @@ class CannotTrace(ValueError):
     """The script has no context that does the same; the message is a few words, to count it by."""
 
 
-def script_context(code: str) -> str:
+def script_context(code: str, alone: bool = True) -> str:
     """The context that runs a whole script as its marked function.
 
     Args:
       code: a script that works when run by itself; its line ends become LF.
+      alone: refuse scripts that start threads or processes, of which a plain trace shows one only.
 
     Raises:
       CannotTrace: it does not parse, does nothing, holds the trace language's own words, starts
         threads or processes, or reads variables by their names as text.
     """
     code = re.sub("\r\n?", "\n", code.removeprefix("\ufeff")).rstrip() + "\n"
-    if START_MARKER.strip() in code or st.TRACE_TOKEN_PATTERN.search(code):
+    if START_MARKER.strip() in code or st.TASK_TOKEN_PATTERN.search(code):
         raise CannotTrace("holds words of the trace language")
     tree = _parse(code)
     names = set(_names(tree))
     if names & _BY_TEXT:
         raise CannotTrace("reads variables by name")
-    if names & _PROCESSES:
+    if alone and names & _PROCESSES:
         raise CannotTrace("starts threads or processes")
     first = _first_at_work(tree.body)
     if first == len(tree.body):

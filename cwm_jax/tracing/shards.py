@@ -1,8 +1,9 @@
-"""Recording in several processes, shard by shard: every shard is a file of its own, and what is there is not redone."""
+"""Work in several processes, shard by shard: every shard is a file of its own, and what is there is not redone."""
 
+import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,31 +18,35 @@ def told_beside(shard: Path) -> Path:
     return shard.with_suffix(".json")
 
 
-def record_shards(what: str, jobs: Sequence[Callable[[], Path]], done: int, workers: int) -> None:
-    """Runs jobs, of which each writes one shard and returns its path.
+def make_shards(what: str, jobs: Mapping[Path, Callable[[], object]], workers: int) -> None:
+    """Has every file that is not there made by its job.
 
     A worker or a machine that dies loses the shard in hand alone, which another makes.
 
     Args:
       what: the progress bar's name.
-      jobs: for the shards that are missing; they and what they hold pickle.
-      done: shards that are there.
-      workers: processes on this machine; a cluster that this process has joined runs as many as it has cores.
+      jobs: by the file whose being there says that the job is done; they and what they hold pickle.
+      workers: processes on this machine, 0 for one on each core; a cluster that this process has joined runs as many
+        as it has cores.
 
     Raises:
       What the first job that failed raised; the others are left out.
       FileNotFoundError: a shard was written where this machine does not see it.
     """
-    if not jobs:
+    missing = [partial(_make, path, job) for path, job in jobs.items() if not path.exists()]
+    if not missing:
         return
-    with progress(what, done + len(jobs), unit="shards", start=done) as bar, cluster(workers):
-        for number, (path, host) in enumerate(run_jobs([partial(_record, job) for job in jobs]), start=done + 1):
+    done = len(jobs) - len(missing)
+    workers = workers or len(os.sched_getaffinity(0))
+    with progress(what, len(jobs), unit="shards", start=done) as bar, cluster(workers):
+        for number, (path, host) in enumerate(run_jobs(missing), start=done + 1):
             _see(path, host)
             bar.update(number)
 
 
-def _record(job: Callable[[], Path]) -> tuple[Path, str]:
-    return job(), socket.gethostname()
+def _make(path: Path, job: Callable[[], object]) -> tuple[Path, str]:
+    job()
+    return path, socket.gethostname()
 
 
 def _see(path: Path, host: str) -> None:

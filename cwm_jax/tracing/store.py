@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from cwm_jax.records import read_records, write_records
-from cwm_jax.tracing.language import parse, render
-from cwm_jax.tracing.trace import Trace
+from cwm_jax.tracing.hidden import parse_hidden, render_hidden
+from cwm_jax.tracing.tasks import TaskRun, parse_tasks, render_tasks
+from cwm_jax.tracing.trace import Frame, Trace
 
 DATASHEET = "datasheet.json"
 SUFFIX = ".array_record"
@@ -19,32 +19,41 @@ class Stored(NamedTuple):
     """A trace and what is known of it.
 
     Attributes:
-      kind: `trace`, `step-over` for an episode cut from one, or `episode` for one cut from a run of tests.
+      kind: `trace`, `step-over` for an episode cut from one, or `episode` for one cut from a run of tests; `tasks` for
+        the run of a program whose tasks talk, and `tasks-step-over`.
       origin: where the program is from, such as `textwrap.py:dedent`.
       program: fingerprint of the program without its inputs: what splits go by.
-      trace: with its lines, verdict, reason and Python.
+      trace: with its lines, verdict, reason and Python, and its hidden state where it was recorded.
     """
 
     kind: str
     origin: str
     program: str
-    trace: Trace
+    trace: Trace | TaskRun
 
 
 def to_bytes(stored: Stored) -> bytes:
     trace = stored.trace
     lines = [frame.line for frame in trace.frames]
     known = {"python": trace.python, "verdict": trace.verdict, "reason": trace.reason, "lines": lines}
-    return json.dumps(stored._replace(trace=render(trace))._asdict() | known).encode()
+    text = render_tasks(trace) if isinstance(trace, TaskRun) else render_hidden(trace)
+    return json.dumps(stored._replace(trace=text)._asdict() | known).encode()
 
 
 def from_bytes(data: bytes) -> Stored:
     fields = json.loads(data)
     known = {name: fields.pop(name) for name in ("python", "verdict", "reason")}
-    trace = parse(fields["trace"])
-    lines = fields.pop("lines", ())  # none in folders of the first version
-    frames = tuple(replace(frame, line=line) for frame, line in zip_longest(trace.frames, lines))
-    return Stored(**fields | {"trace": replace(trace, frames=frames, **known)})
+    lines = iter(fields.pop("lines", ()))  # none in folders of the first version
+
+    def with_line(frame: Frame) -> Frame:
+        return replace(frame, line=next(lines, None))
+
+    if fields["kind"].startswith("tasks"):
+        run = parse_tasks(fields["trace"])
+        steps = (replace(s, what=with_line(s.what)) if isinstance(s.what, Frame) else s for s in run.steps)
+        return Stored(**fields | {"trace": replace(run, steps=tuple(steps), **known)})
+    trace = parse_hidden(fields["trace"])
+    return Stored(**fields | {"trace": replace(trace, frames=tuple(map(with_line, trace.frames)), **known)})
 
 
 def write_stored(path: Path, records: Iterable[bytes]) -> int:
@@ -82,6 +91,6 @@ def read_stored(folder: str | Path) -> Iterator[Stored]:
         yield from map(from_bytes, read_records(Path(folder) / name, count))
 
 
-def read_traces(folder: str | Path) -> Iterator[Trace]:
-    """Every trace of a folder that `prepare` made, in order; raises as `read_stored`."""
+def read_traces(folder: str | Path) -> Iterator[Trace | TaskRun]:
+    """Every trace, or run of tasks, of a folder that `prepare` made, in order; raises as `read_stored`."""
     return (stored.trace for stored in read_stored(folder))

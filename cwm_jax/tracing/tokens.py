@@ -9,13 +9,13 @@ from pathlib import Path
 from cwm_jax.files import write_json
 from cwm_jax.records import read_records
 from cwm_jax.report.progress import progress
-from cwm_jax.text.special_tokens import TRACE_TOKEN_PATTERN, TRACE_TOKENS
+from cwm_jax.text.special_tokens import TASK_IDS, TASK_TOKEN_PATTERN, TRACE_TOKENS
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 
 VOCABULARY = "vocabulary.model"
 _SIZE = 8192
 _SAMPLE = 4000  # texts to train on: enough for the pieces of this size, a minute's work
-_TOKENS = re.compile(f"({TRACE_TOKEN_PATTERN.pattern})")
+_TOKENS = re.compile(f"({TASK_TOKEN_PATTERN.pattern})")
 
 
 def _pieces(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def train_on_shards(shards: dict[Path, int], out: Path) -> Path:
         every = max(1, sum(shards.values()) // _SAMPLE)
         texts = islice(_texts(shards), 0, None, every)
         with progress("training a vocabulary", sum(shards.values()) // every, unit="traces") as bar:
-            train_vocabulary(_counted(texts, bar), _SIZE, TRACE_TOKENS).save(path)
+            train_vocabulary(_counted(texts, bar), _SIZE, (*TRACE_TOKENS, *TASK_IDS)).save(path)
     return path
 
 
@@ -56,8 +56,7 @@ def counts_of(shard: Path) -> Path:
     return shard.with_suffix(".tokens.json")
 
 
-def count_tokens(shard: Path, records: int, vocabulary: Path) -> Path:
-    """Writes how many tokens each record of a shard is; returns the path of what it wrote."""
+def count_tokens(shard: Path, records: int, vocabulary: Path) -> None:
+    """Writes how many tokens each record of a shard is."""
     encode = SentencePieceVocabulary.load(vocabulary).encode_segments
     write_json(counts_of(shard), [len(encode(text)) for text in _texts({shard: records})])
-    return counts_of(shard)

@@ -6,6 +6,7 @@ numbers, the verdict, which Python ran) rides along outside the comparison.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +49,12 @@ class Frame:
         fields["line"] = line
         fields["hidden"] = hidden
 
+    def values(self) -> Iterator[str]:
+        """The texts of its values, hidden ones included; not of those that are unchanged."""
+        yield from (text for _, text in (*(self.locals or ()), *(self.hidden or ())) if text != UNCHANGED)
+        if self.value is not None:
+            yield self.value
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -71,6 +78,10 @@ class Trace:
     reason: str = field(default="", compare=False)
     python: str = field(default="", compare=False)
     stdout: str = field(default="", compare=False)
+
+    def values(self) -> Iterator[str]:
+        """Those of all frames."""
+        return (text for frame in self.frames for text in frame.values())
 
 
 def frame_as_json(frame: Frame) -> dict[str, object]:

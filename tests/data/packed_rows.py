@@ -65,9 +65,11 @@ def gin(folder: Path, traces: Path, documents: str = "RecordedTraces", more: str
     return path
 
 
-def documents(folder: Path, vocabulary: SentencePieceVocabulary) -> dict[str, tuple[list[int], np.ndarray]]:
+def documents(
+    folder: Path, vocabulary: SentencePieceVocabulary, buckets=BUCKETS
+) -> dict[str, tuple[list[int], np.ndarray]]:
     """Tokens and loss weights of every document of a set, by its text; no text stands twice."""
-    ready = PreparedRows(str(folder), vocabulary.vocab_size, BUCKETS, BUCKETS).ready(folder)
+    ready = PreparedRows(str(folder), vocabulary.vocab_size, buckets, buckets).ready(folder)
     found, count = {}, 0
     for bucket in ready.buckets:
         file = RowFile(bucket.path(folder), ready.manifest.rows[bucket.limit])

@@ -122,11 +122,11 @@ import sys
 from cwm_jax.data import packed_dataset, traces
 from cwm_jax.training.prepare_cli import main
 traces._RECORDS_PER_PART = 9
-record_shards = packed_dataset.record_shards
-def told(what, jobs, done, workers):
-    print(f"{done} are there")
-    record_shards(what, jobs, done, workers)
-packed_dataset.record_shards = told
+make_shards = packed_dataset.make_shards
+def told(what, jobs, workers):
+    print(f"{sum(path.exists() for path in jobs)} are there")
+    make_shards(what, jobs, workers)
+packed_dataset.make_shards = told
 main(sys.argv[1:])
 """
 

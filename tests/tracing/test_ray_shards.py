@@ -20,23 +20,19 @@ from pathlib import Path
 from cwm_jax.cluster import cluster
 from cwm_jax.files import write_whole
 from cwm_jax.tracing import shards
-from cwm_jax.tracing.shards import record_shards
+from cwm_jax.tracing.shards import make_shards
 
 def write(path, seconds=0.7):
     path.with_name(f"begun {path.name} {os.getpid()}").touch()
     time.sleep(seconds)
     write_whole(path, path.name)
-    return path
 
 def full(path):
     raise OSError(errno.ENOSPC, "no space", str(path))
 
-def missing(folder, count=8):
-    return [path for path in (Path(folder) / f"shard{number}" for number in range(count)) if not path.exists()]
-
 def record(folder):
-    jobs = [partial(write, path) for path in missing(folder)]
-    record_shards("recording", jobs, 8 - len(jobs), workers=2)
+    paths = [Path(folder) / f"shard{number}" for number in range(8)]
+    make_shards("recording", {path: partial(write, path) for path in paths}, workers=2)
 """
 
 
@@ -164,9 +160,8 @@ def test_a_signal_reaches_the_caller_and_leaves_nothing(tmp_path, number, then):
 
 
 def test_sigterm_is_the_callers_after_the_recording_too(tmp_path):
-    after = STOPPED.replace(
-        "record(sys.argv[1])", "record_shards('x', [partial(Path, '.')], 0, 1); os.kill(os.getpid(), 15)"
-    )
+    made = "path = Path(sys.argv[1]) / 'made'; make_shards('x', {path: partial(write, path, 0)}, 1)"
+    after = STOPPED.replace("record(sys.argv[1])", f"{made}; os.kill(os.getpid(), 15)")
     driver = Driver(tmp_path / "out", after)
     assert driver.ended() == 1 and driver.process.stderr.read().endswith("by SIGTERM\n")
 
@@ -175,16 +170,17 @@ ERRORS = """
 folder = Path(sys.argv[1])
 with cluster(2):
     try:
-        record_shards("recording", [partial(full, folder / "full"), partial(write, folder / "late", 60)], 0, 2)
+        jobs = {folder / "full": partial(full, folder / "full"), folder / "late": partial(write, folder / "late", 60)}
+        make_shards("recording", jobs, 2)
     except OSError as error:
         print(type(error).__name__, error.errno == errno.ENOSPC, error.filename)
     try:
-        record_shards("recording", [partial(os.kill, 0, signal.SIGKILL)], 0, 2)
+        make_shards("recording", {folder / "killed": partial(os.kill, 0, signal.SIGKILL)}, 2)
     except ChildProcessError as error:
         print(str(error)[:200].replace("raylet", "Ray"))
     shards._SEEN_WITHIN = 0.3
     try:
-        record_shards("recording", [partial(Path, folder / "elsewhere")], 0, 2)
+        make_shards("recording", {folder / "elsewhere": time.time}, 2)
     except FileNotFoundError as error:
         print(error)
     record(folder)

@@ -52,7 +52,7 @@ def difference(first: Trace, second: Trace) -> Difference | None:
         if getattr(first, field) != getattr(second, field):
             raise ValueError(f"the recordings differ in {field}; give two of one program under one Python")
     for index, (one, other) in enumerate(zip(first.frames, second.frames)):
-        if one != other or one.line != other.line:
+        if (one, one.line, one.hidden) != (other, other.line, other.hidden):
             return Difference(_of_frames(first, second, index), index)
     if first.verdict != second.verdict:
         return Difference("verdict")
@@ -65,6 +65,8 @@ def _of_frames(first: Trace, second: Trace, index: int) -> str:
     one, other = first.frames[index], second.frames[index]
     if one.event != other.event:
         return "event"
+    if (one, one.line) == (other, other.line):
+        return "hidden state"
     if (one.line, one.source) != (other.line, other.source):
         return "line"
     return _of_states(one, other, resolve(first)[index], resolve(second)[index])
@@ -106,4 +108,4 @@ _VALUES: dict[str, Callable[[str, str], bool]] = {
     "value: random": _apart_from(_RANDOM),
     "value: number": _apart_from(_NUMBER),
 }
-REASONS = ("event", "line", "names of locals", *_VALUES, "value: other", "verdict", "number of frames")
+REASONS = ("event", "hidden state", "line", "names of locals", *_VALUES, "value: other", "verdict", "number of frames")

@@ -10,11 +10,12 @@ import re
 import socket
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwm_jax.tracing.trace import UNCHANGED, Trace
+from cwm_jax.tracing.tasks.run import TaskRun
+from cwm_jax.tracing.trace import Trace
 
 # The published forms of tokens; each has a prefix that ordinary text does not. Repeats are bounded where a run of
 # prefixes would else take quadratic time.
@@ -79,12 +80,12 @@ class Privacy:
         folders = {str(Path.home()), str(Path.cwd()), *libraries} - {"/", "/usr", "/usr/local", tempfile.gettempdir()}
         return cls(tuple(sorted(names)), tuple(sorted(folders)))
 
-    def kinds_in(self, trace: Trace) -> tuple[str, ...]:
+    def kinds_in(self, trace: Trace | TaskRun) -> tuple[str, ...]:
         """The kinds found anywhere in a trace's text, in the order of `KINDS`; empty for a trace to keep.
 
         Locals and results are also searched for memory addresses that stand alone.
         """
-        values = [value for frame in trace.frames for value in _values(frame.locals, frame.value)]
+        values = list(trace.values())
         text = "\n".join([trace.context, *dict.fromkeys(values)])
         found = set(self.kinds(text))
         if any(ADDRESS_VALUE.search(value) for value in values):
@@ -111,12 +112,6 @@ class Privacy:
 
     def _has_name(self, text: str) -> bool:
         return any(re.search(rf"(?i)(?<![^\W_]){re.escape(name)}(?![^\W_])", text) for name in self.names)
-
-
-def _values(variables: Iterable[tuple[str, str]] | None, value: str | None) -> Iterable[str]:
-    yield from (text for _, text in variables or () if text != UNCHANGED)
-    if value is not None:
-        yield value
 
 
 def _is_random(text: str) -> bool:

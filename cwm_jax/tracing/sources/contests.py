@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.hidden import Hidden
 from cwm_jax.tracing.language import render
 from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.recorder import Job, Limits, record_many
@@ -71,11 +72,13 @@ class Contests:
       solutions: at most so many correct ones of a problem, and as many incorrect ones.
       tests: at most so many tests of a problem, those with the shortest input (our choice: most traces of
         long ones would be dropped).
+      hidden: what traces tell besides, such as which names share an object; None: nothing.
     """
 
     path: str
     solutions: int = 8
     tests: int = 8
+    hidden: Hidden | None = None
 
     def __post_init__(self):
         if self.solutions < 1 or self.tests < 1:
@@ -155,7 +158,7 @@ class SolutionsOfProblems:
         for solution in self.source.work(dropped, self.first, self.last):
             program = fingerprint(solution.context)
             origin = f"{solution.problem}:{'correct' if solution.correct else 'incorrect'}"
-            for test, trace in record_solution(solution, dropped, isolation):
+            for test, trace in record_solution(solution, dropped, isolation, self.source.hidden):
                 yield Found(Stored("trace", origin, program, trace), solution.context, (test.input,))
 
 
@@ -169,10 +172,13 @@ def _contexts(solutions: dict, dropped: Counter[str]) -> Iterator[str]:
 
 
 def record_solution(
-    solution: Solution, dropped: Counter[str], isolation: Isolation = Isolation.BUBBLEWRAP
+    solution: Solution,
+    dropped: Counter[str],
+    isolation: Isolation = Isolation.BUBBLEWRAP,
+    hidden: Hidden | None = None,
 ) -> list[tuple[Case, Trace]]:
     """The traces of a solution that are worth keeping, each with its test; counts others in `dropped`, by reason."""
-    traces = list(record_many(solution.jobs(), LIMITS, isolation))
+    traces = list(record_many(solution.jobs(), LIMITS, isolation, hidden=hidden))
     reasons = judge(solution, traces)
     dropped.update(reason for reason in reasons if reason)
     return [(test, trace) for test, trace, reason in zip(solution.tests, traces, reasons) if not reason]

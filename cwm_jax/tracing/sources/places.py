@@ -78,7 +78,7 @@ def _here(name: str) -> Place:
     if name.isidentifier() and (spec := importlib.util.find_spec(name)) and spec.origin:
         return Place(name, Path((spec.submodule_search_locations or [spec.origin])[0]))
     raise FileNotFoundError(
-        f"Functions.paths names {name!r}: no folder, no file, no installed package, and no source distribution, which "
+        f"paths names {name!r}: no folder, no file, no installed package, and no source distribution, which "
         "is written as NAME==VERSION"
     )
 
@@ -103,4 +103,4 @@ def _download_one(name: str, source: Path) -> None:
     try:
         Builder().download(name, source)
     except NotBuilt as error:
-        raise NotBuilt(f"Functions.paths names {name!r}: {error}\n{error.detail}", error.detail) from error
+        raise NotBuilt(f"paths names {name!r}: {error}\n{error.detail}", error.detail) from error

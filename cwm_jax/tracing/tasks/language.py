@@ -16,6 +16,7 @@ No text is both a plain trace and one of these: here `<|task_sep|>` stands behin
 """
 
 import re
+from collections.abc import Iterator
 
 from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.language import (
@@ -46,23 +47,28 @@ def render_tasks(run: TaskRun) -> str:
     Raises:
       ValueError: a control token stands in the source.
     """
-    pieces = [st.BEGIN_OF_TEXT, st.TRACE_CONTEXT_START, plain_text(run.context, "the context", st.TASK_TOKEN_PATTERN)]
-    pieces += [st.FRAME_SEP]
+    return "".join(task_segments(run))
+
+
+def task_segments(run: TaskRun) -> Iterator[str]:
+    """The text of a run cut so that each piece is one control token or plain text."""
+    yield from (st.BEGIN_OF_TEXT, st.TRACE_CONTEXT_START)
+    yield plain_text(run.context, "the context", st.TASK_TOKEN_PATTERN)
+    yield st.FRAME_SEP
     before = None
     for step in run.steps:
         if step.task != before:
-            pieces += [st.TASK_SEP, str(step.task)]
+            yield from (st.TASK_SEP, str(step.task))
             before = step.task
         if isinstance(step.what, Frame):
             plain_text(step.what.source, "a source line", st.TASK_TOKEN_PATTERN)
-            pieces += frame_segments(step.what)
+            yield from frame_segments(step.what)
         else:
-            pieces += [MESSAGE_TOKENS[step.what.kind], to_json(dict(step.what.about)), st.FRAME_SEP]
+            yield from (MESSAGE_TOKENS[step.what.kind], to_json(dict(step.what.about)), st.FRAME_SEP)
     if before is None:
-        pieces += [st.TASK_SEP, "0"]
+        yield from (st.TASK_SEP, "0")
     if run.complete:
-        pieces.append(st.END_OF_TEXT)
-    return "".join(pieces)
+        yield st.END_OF_TEXT
 
 
 def parse_tasks(text: str) -> TaskRun:

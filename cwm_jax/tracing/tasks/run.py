@@ -30,6 +30,10 @@ class Message:
     def __getitem__(self, name: str) -> str:
         return dict(self.about)[name]
 
+    def values(self) -> Iterator[str]:
+        """The texts that it is about."""
+        return (text for _, text in self.about)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -79,6 +83,16 @@ class TaskRun:
     python: str = field(default="", compare=False)
     stdout: str = field(default="", compare=False)
     unfinished: tuple[int, ...] = field(default=(), compare=False)
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames of all tasks, in their one order."""
+        return tuple(step.what for step in self.steps if isinstance(step.what, Frame))
+
+    def values(self) -> Iterator[str]:
+        """The texts of all values, and of all that the tasks tell each other."""
+        for step in self.steps:
+            yield from step.what.values()
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

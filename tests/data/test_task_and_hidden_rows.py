@@ -1,0 +1,136 @@
+"""Runs of tasks that talk, and hidden state, from their sources through the corpus into rows."""
+
+import shutil
+from collections import Counter
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packed_rows import ROOT, documents, vocabulary_of
+
+from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
+from cwm_jax.data.traces import Narrations, RecordedTraces
+from cwm_jax.text.special_tokens import RETURN_SEP, TASK_SEP, TRACE_TOKENS
+from cwm_jax.text.vocabulary import train_vocabulary
+from cwm_jax.tracing import Hidden, render
+from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
+from cwm_jax.tracing.episodes import step_over_tasks
+from cwm_jax.tracing.explore import Explorer
+from cwm_jax.tracing.hidden import render_hidden
+from cwm_jax.tracing.sources.concurrent import ConcurrentPrograms
+from cwm_jax.tracing.sources.functions import Functions
+from cwm_jax.tracing.store import finished_datasheet, from_bytes, read_stored, to_bytes
+from cwm_jax.tracing.tasks import Message, parse_tasks, render_tasks
+
+BUCKETS = (4_096, 65_536)
+PROGRAMS = ("pool_map", "process_pipe", "bounded_buffer")
+SHARED = """\
+def spread(rows: list, count: int):
+    grid = [rows] * 2
+    for row in grid:
+        for step in range(count):
+            row.append(step)
+    return grid
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, one_cluster):
+    folder = tmp_path_factory.mktemp("talking")
+    (folder / "programs").mkdir()
+    for name in PROGRAMS:
+        shutil.copy(ROOT / "experiments/data/concurrent" / f"{name}.py", folder / "programs")
+    (folder / "programs" / "alone.py").write_text("def main():\n    print(1)\n\n\nmain()\n")
+    (folder / "programs" / "torn.py").write_text("def main(:\n")
+    (folder / "programs" / "stuck.py").write_text(
+        "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()\n"
+    )
+    (folder / "shared.py").write_text(SHARED)
+    hidden = Functions((str(folder / "shared.py"),), explorer=Explorer(hidden=Hidden()))
+    sources = (ConcurrentPrograms((str(folder / "programs"),), schedules=3), hidden)
+    prepare_traces(TraceCorpus(sources, step_over=1.0), folder / "out", 2)
+    return folder / "out"
+
+
+def test_schedules_differ_and_what_is_no_use_is_counted(corpus):
+    stored, sheet = list(read_stored(corpus)), finished_datasheet(corpus)
+    runs = Counter(one.origin for one in stored if one.kind == "tasks")
+    assert set(runs) == {f"{name}.py" for name in PROGRAMS} and max(runs.values()) > 1
+    assert sheet["traces"] == sum(one.kind in ("trace", "tasks") for one in stored)
+    assert {"deadlock", "a script that starts no task", "a script that does not parse"} <= set(sheet["dropped"])
+    for one in stored:
+        assert from_bytes(to_bytes(one)) == one
+        assert all(frame.line for frame in one.trace.frames)
+    assert "tasks-step-over" in sheet["kinds"] and "Samples" in (corpus / "datasheet.html").read_text()
+
+
+@given(st.integers(), st.floats(0, 1), st.data())
+@settings(deadline=None, max_examples=40)
+def test_stepping_over_keeps_what_tasks_tell_each_other(corpus, seed, enter, data):
+    runs = [one.trace for one in read_stored(corpus) if one.kind == "tasks"]
+    run = data.draw(st.sampled_from(runs))
+    episode = step_over_tasks(run, Random(seed), enter)
+    assert parse_tasks(render_tasks(episode)) == episode
+    steps = iter(run.steps)
+    assert all(step in steps for step in episode.steps)  # the same ones, in their order
+    assert [s for s in episode.steps if isinstance(s.what, Message)] == [
+        s for s in run.steps if isinstance(s.what, Message)
+    ]
+    assert len(list(episode.causes())) == len(list(run.causes()))
+    for task in run.tasks:
+        depth = 0
+        for frame in episode.trace(task.number).frames:
+            depth += {"call": 1, "return": -1}.get(frame.event, 0)
+        assert depth == 0
+    assert step_over_tasks(run, Random(seed), 1.0) == run
+
+
+def test_rows_hold_the_runs_in_their_own_text(corpus, tmp_path):
+    vocabulary = vocabulary_of(corpus)
+    kinds = ("tasks", "tasks-step-over")
+    pack_dataset(
+        PackedDataset(RecordedTraces(str(corpus), kinds), str(corpus / "vocabulary.model"), BUCKETS),
+        tmp_path / "rows",
+        1,
+    )
+    found = documents(tmp_path / "rows", vocabulary, BUCKETS)
+    stored = {render_tasks(one.trace): one for one in read_stored(corpus) if one.kind in kinds}
+    assert set(found) == set(stored)
+    given_returns = 0
+    for text, (tokens, weights) in found.items():
+        tokens = list(tokens)
+        first = tokens.index(vocabulary.token_id(TASK_SEP))
+        assert not np.any(weights[:first]) and vocabulary.decode(tokens[:first]) == text[: text.index(TASK_SEP)]
+        unlearnt = {token for token, weight in zip(tokens[first:], weights[first:]) if weight == 0}
+        assert unlearnt <= ({vocabulary.token_id(RETURN_SEP)} if stored[text].kind == "tasks-step-over" else set())
+        given_returns += len(unlearnt)
+    assert given_returns
+
+
+def test_hidden_state_is_in_the_rows_where_it_is_asked_for(corpus, tmp_path):
+    vocabulary, path = vocabulary_of(corpus), str(corpus / "vocabulary.model")
+    stored = [one for one in read_stored(corpus) if one.kind in ("trace", "step-over")]
+    assert all(frame.hidden is not None for one in stored for frame in one.trace.frames if frame.locals is not None)
+    assert any("grid[0] is grid[1]" in text for one in stored for text in one.trace.values())
+    for hidden, text in ((True, render_hidden), (False, render)):
+        asked = RecordedTraces(str(corpus), ("trace", "step-over"), hidden=hidden)
+        pack_dataset(PackedDataset(asked, path, BUCKETS), tmp_path / str(hidden), 1)
+        assert set(documents(tmp_path / str(hidden), vocabulary, BUCKETS)) == {text(one.trace) for one in stored}
+
+
+def test_what_makes_no_sense_is_refused(corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"Narrations.kinds holds \['tasks'\], which no rule tells"):
+        Narrations(str(corpus), kinds=("trace", "tasks"))
+    train_vocabulary(["def f(): return 1"], 400, TRACE_TOKENS).save(tmp_path / "plain.model")
+    with pytest.raises(ValueError, match=r"plain.model lacks <\|task_sep\|>"):
+        pack_dataset(
+            PackedDataset(RecordedTraces(str(corpus)), str(tmp_path / "plain.model"), BUCKETS), tmp_path / "rows"
+        )
+    with pytest.raises(ValueError, match="schedules=0 must be at least 1"):
+        ConcurrentPrograms(("x",), schedules=0)
+    with pytest.raises(ValueError, match=r"ConcurrentPrograms\.paths is empty"):
+        ConcurrentPrograms(())
+    with pytest.raises(FileNotFoundError, match=r"paths names 'nowhere/here': no folder"):
+        ConcurrentPrograms(("nowhere/here",)).parts(tmp_path)
