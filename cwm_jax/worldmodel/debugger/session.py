@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from cwm_jax.tracing import Frame
 from cwm_jax.tracing.language import compress
+from cwm_jax.tracing.trace import Event
 from cwm_jax.worldmodel.debugger.breakpoints import Breakpoints
 from cwm_jax.worldmodel.debugger.evaluate import evaluate
 from cwm_jax.worldmodel.debugger.going import Going
@@ -78,9 +79,11 @@ class Session:
 
     def sure(self, level: int = -1) -> dict[str, float]:
         """The probability of each value of `state` when it was spelled."""
+        scopes = self.scopes
         own = dict(self.frames[-1].values).get("")
-        name = EXCEPTION if self.at.event == "exception" else RETURN
-        return self.scopes[level].sure | ({} if own is None else {name: own})
+        if self.at.value is None or own is None or scopes[level] is not scopes[-1]:
+            return scopes[level].sure
+        return scopes[level].sure | {EXCEPTION if self.at.event == "exception" else RETURN: own}
 
     def evaluate(self, expression: str, level: int = -1) -> object:
         """The value of an expression over the locals of an open call; raises `CannotEvaluate`."""
@@ -171,8 +174,8 @@ class Session:
             raise Refused(f"cannot jump to line {self.program.place(line)}; the lines of this function are: {told}")
         if self.at.event not in ("call", "line"):
             raise Refused(f"cannot jump from a {self.at.event}; step on to a line first")
-        before = self.frames if self.at.event == "call" else self.frames[:-1]
-        self._go_to((*before, self._changed("line", line, scope.locals, before)))
+        before, values = (self.frames, ()) if self.at.event == "call" else (self.frames[:-1], self.frames[-1].values)
+        self._go_to((*before, self._changed("line", line, scope.locals, before, dict(values))))
         return self._stop()
 
     def assign(self, name: str, value: str) -> Stop:
@@ -185,7 +188,8 @@ class Session:
             if frame.event == "call" and name not in scope.locals:
                 raise Refused(f"{name!r} is no argument of this call; the arguments are: {', '.join(scope.locals)}")
             before = self.frames[:-1]
-            self._go_to((*before, self._changed(frame.event, frame.line, scope.locals | {name: value}, before)))
+            state, values = scope.locals | {name: value}, dict(self.frames[-1].values) | {name: 1.0}
+            self._go_to((*before, self._changed(frame.event, frame.line, state, before, values)))
         elif name == (RETURN if frame.event == "return" else EXCEPTION):
             changed = Frame(frame.event, frame.source, value=value, line=frame.line)
             last = replace(self.frames[-1], frame=changed, values=(("", 1.0),), changed=True)
@@ -278,13 +282,20 @@ class Session:
         if self.ended:
             raise Refused("the program has returned; go back, or reset")
 
-    def _changed(self, event, line: int, state: dict[str, str], before: tuple[Predicted, ...]) -> Predicted:
+    def _changed(
+        self,
+        event: Event,
+        line: int,
+        state: dict[str, str],
+        before: tuple[Predicted, ...],
+        values: dict[str, float],
+    ) -> Predicted:
         """A frame as the user wants it, after the frames `before`."""
         baseline = None
         if event == "line" and before and before[-1].frame.locals is not None:
             baseline = Walk(before).scopes[-1].locals
         frame = Frame(event, self.program.lines[line - 1], locals=compress(state, baseline), line=line)
-        return Predicted(frame, values=tuple((name, 1.0) for name in state), changed=True)
+        return Predicted(frame, values=tuple(values.items()), changed=True)
 
 
 def _returns(frame: Frame) -> bool:
