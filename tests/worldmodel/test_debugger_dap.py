@@ -311,3 +311,37 @@ def test_the_client_of_vs_code_itself(tmp_path):
         "stack": [["count_letters", 5], ["f", 16], ["main", 21]],
         "locals": {"s": "'strawberry'", "letter": "'r'", "count": "0", "ch": "'r'"},
     }
+
+
+def test_a_restart_may_bring_other_arguments(tmp_path):
+    path = tmp_path / "countdown.py"
+    path.write_text(COUNTDOWN)
+    arguments = {"program": str(path), "function": "f", "args": "4"}
+    with editor_of() as editor:
+        editor.send("launch", arguments)
+        editor.event("initialized")
+        editor.set_breakpoints({"path": str(path)}, [{"line": 6}])
+        editor.configuration_done()
+        editor.stop(), editor.continue_(1)
+        assert editor.stop() == ("breakpoint", 6, "f") and editor.locals()["steps"].value == "2"
+        editor.send("restart", {"arguments": arguments | {"args": "8"}})
+        assert editor.stop()[0] == "entry"
+        editor.continue_(1)
+        assert editor.stop() == ("breakpoint", 6, "f") and editor.locals()["steps"].value == "4"
+
+
+def test_clients_may_count_lines_from_zero():
+    adapter = Adapter(lambda launch: REAL, REAL, None)
+
+    def ask(command, **arguments):
+        answer, *events = adapter.handle({"type": "request", "seq": 1, "command": command, "arguments": arguments})
+        check(answer)
+        return answer["body"], events
+
+    ask("initialize", adapterID="cwm", linesStartAt1=False)
+    ask("launch", program=str(ROOT / EXAMPLE), stopOnEntry=False)
+    assert ask("setBreakpoints", source=SOURCE, breakpoints=[{"line": 4}])[0]["breakpoints"][0]["line"] == 4
+    assert [event["event"] for event in ask("configurationDone")[1]] == ["stopped"]
+    frames = ask("stackTrace", threadId=1)[0]["stackFrames"]
+    assert [frame["line"] for frame in frames] == [4, 15, 20]
+    assert ask("gotoTargets", source=SOURCE, line=5)[0]["targets"] == [{"id": 6, "label": "return count", "line": 5}]
