@@ -10,6 +10,7 @@ from cwm_jax.report.figures import percent
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.worldmodel.debugger import telling
+from cwm_jax.worldmodel.debugger.evaluate import CannotEvaluate
 from cwm_jax.worldmodel.debugger.looking import Looking, number
 from cwm_jax.worldmodel.debugger.outcomes import Refused, Stop
 from cwm_jax.worldmodel.debugger.session import Session
@@ -29,6 +30,7 @@ class Terminal(Looking):
         self, session: Session, stdin: IO[str] | None = None, stdout: IO[str] | None = None, greet: bool = True
     ):
         super().__init__(session, stdin, stdout)
+        self._displayed: dict[str, str] = {}  # by expression what was shown last
         session.watch = self._watch
         if greet:
             self._show()
@@ -151,12 +153,37 @@ class Terminal(Looking):
         """tbreak: as break, gone once it was hit."""
         self.do_break(argument, temporary=True)
 
+    def do_condition(self, argument: str) -> None:
+        """condition NUMBER [CONDITION]: have a breakpoint stop only if this holds; without one, always."""
+        which, _, condition = argument.partition(" ")
+        self._changed(which, condition=condition.strip())
+
+    def do_enable(self, argument: str) -> None:
+        """enable NUMBER ...: have these breakpoints stop again."""
+        self._changed(argument, enabled=True)
+
+    def do_disable(self, argument: str) -> None:
+        """disable NUMBER ...: have these breakpoints not stop, and keep them."""
+        self._changed(argument, enabled=False)
+
     def do_clear(self, argument: str) -> None:
         """cl(ear) [NUMBER ...]: remove these breakpoints, or all."""
         numbers = [number(word) for word in argument.split()] or list(self._session.breakpoints.by_number)
         for each in numbers:
             self._session.breakpoints.remove(each)
             self._say(f"Deleted breakpoint {each}")
+
+    def do_display(self, argument: str) -> None:
+        """display [EXPRESSION]: show its value at every stop where it is another than before; alone: those shown."""
+        if argument:
+            self._displayed[argument] = ""
+        self._display(always=True)
+
+    def do_undisplay(self, argument: str) -> None:
+        """undisplay [EXPRESSION]: show it no longer; alone: none."""
+        for expression in [argument] if argument else list(self._displayed):
+            if self._displayed.pop(expression, None) is None:
+                raise Refused(f"{expression!r} is not displayed")
 
     def do_quit(self, argument: str) -> bool:
         """q(uit), exit: leave."""
@@ -225,8 +252,24 @@ class Terminal(Looking):
         elif stop is not None and stop.note:
             self._say(f"*** the prediction breaks off: {stop.note}" if stop.why == "broken" else f"({stop.note})")
         self._show()
+        self._display()
         if stop is not None and stop.why == "end":
             self._say("The program has returned.")
+
+    def _changed(self, numbers: str, **fields: str | bool) -> None:
+        for each in numbers.split():
+            changed = self._session.breakpoints.change(number(each), **fields)
+            self._say(f"Breakpoint {telling.breakpoint_(self._session.program, changed)}")
+
+    def _display(self, always: bool = False) -> None:
+        for expression, before in self._displayed.items():
+            try:
+                now = repr(self._session.evaluate(expression))
+            except CannotEvaluate:
+                now = "unknown here"
+            if always or now != before:
+                self._say(f"display {expression}: {now}")
+            self._displayed[expression] = now
 
     def _show(self) -> None:
         frame, last = self._session.at, self._session.frames[-1]
