@@ -45,6 +45,7 @@ class Session:
         self._real = real
         self._past: list[tuple[Predicted, ...]] = []
         self.frames: tuple[Predicted, ...] = ()
+        self._walked = self.frames, Walk()
         going = self._going()
         if not going.one("call"):
             raise Refused(f"nothing is predicted for this program: {going.broken}")
@@ -58,12 +59,12 @@ class Session:
     @property
     def scopes(self) -> list[Scope]:
         """The open calls, the entry first."""
-        return Walk(self.frames).scopes
+        return self._walk().scopes
 
     @property
     def ended(self) -> bool:
         """Whether the entry has returned."""
-        return Walk(self.frames).ended
+        return self._walk().ended
 
     @property
     def commands(self) -> int:
@@ -257,6 +258,11 @@ class Session:
             raise Refused(f"the prediction breaks off here: {going.broken}")
         self._go_to(tuple(going.frames))
         return Stop("pause") if going.paused else self._stop(going.broken, *(going.hit or ()))
+
+    def _walk(self) -> Walk:
+        if self._walked[0] is not self.frames:  # every place and every local asks for it
+            self._walked = self.frames, Walk(self.frames)
+        return self._walked[1]
 
     def _going(self) -> Going:
         return Going(self.predictor, self.program.context, self.frames, self.watch)
