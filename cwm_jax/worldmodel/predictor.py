@@ -1,6 +1,7 @@
 """What says the traces of programs: a model, or the programs themselves."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from cwm_jax.tracing import Isolation, Limits, Trace, record_many
@@ -27,3 +28,21 @@ class RealRollout:
     def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
         """The trace of each context, in order."""
         return record_many(contexts, self._limits, self._isolation)
+
+
+def predictor_of(checkpoint: Path | None, needed: bool) -> Predictor | None:
+    """The model of a run's folder, by default the newest; None where there is none and none is needed.
+
+    Raises:
+      FileNotFoundError: there is no model although one is named or needed.
+      ValueError: as `WorldModel`.
+    """
+    from cwm_jax.worldmodel.predict import WorldModel, newest_run
+
+    try:
+        run = checkpoint or newest_run()
+    except FileNotFoundError:
+        if needed:
+            raise
+        return None
+    return WorldModel(run)

@@ -46,7 +46,7 @@ class Answer:
     """Whether a program halts.
 
     Attributes:
-      verdict: that of the proof, if there is one; else that of the prediction.
+      verdict: that of the proof, if there is one; else the first that anything speaks for, the prediction before all.
       proof: whether something sound confirmed it. A prediction never does.
       evidence: all that was found, in the order in which it was looked for.
       steps: turns of loops, and `seconds` that real runs took.
@@ -92,8 +92,7 @@ def halts(
             found.append(evidence)
             runs += [run] if run else []
     proved = [one for one in found if one.proof]
-    verdict = (proved or [one for one in found if one.by == "prediction"] or [None])[0]
-    word = verdict.verdict if verdict else "unknown"
+    word = next((one.verdict for one in (*proved, *found) if one.verdict != "unknown"), "unknown")
     return Answer(word, bool(proved), tuple(found), sum(r.steps for r in runs), sum(r.seconds for r in runs))
 
 
@@ -126,7 +125,9 @@ def _confirm(program: Program, isolation: Isolation, limits: sandbox.Limits) -> 
         return
     run = watched_run(program, isolation, _FIRST_STEPS, limits)
     yield _of_run(run, ""), run
-    if run.outcome != "stopped":
+    if run.outcome == "refused":
+        yield _of_run(run := plain_run(program, isolation, limits), ""), run
+    if run.outcome != "stopped" or not run.steps:
         return
     for evidence in _proved(program, run):
         yield evidence, None

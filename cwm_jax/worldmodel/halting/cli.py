@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
-from cwm_jax.tracing import Trace
 from cwm_jax.tracing.wrap import context_of
 from cwm_jax.worldmodel.halting.answer import Answer, halts
+from cwm_jax.worldmodel.predictor import predictor_of
 
 _EXITS = "exit status: 0 terminates or loops; 3 unknown; 2 the call makes no sense, or there is no sandbox for it"
 
@@ -30,31 +30,14 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     try:
         context = context_of(arguments.target, arguments.args)
-        predicted = _predicted(context, arguments.checkpoint, needed=arguments.no_run)
+        predictor = predictor_of(arguments.checkpoint, needed=arguments.no_run)
+        predicted = next(iter(predictor.predict([context]))) if predictor else None
         answer = halts(context, predicted, None if arguments.no_run else isolation)
     except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
         print(f"halts: {error}", file=sys.stderr)
         return 2
     print(json.dumps(answer.as_json(), indent=1) if arguments.format == "json" else _text(answer))
     return 3 if answer.verdict == "unknown" else 0
-
-
-def _predicted(context: str, checkpoint: Path | None, needed: bool) -> Trace | None:
-    """The model's trace; None where there is no model and the program may be run instead.
-
-    Raises:
-      FileNotFoundError: there is no model, and nothing else can answer.
-    """
-    from cwm_jax.worldmodel.predict import WorldModel, newest_run
-
-    try:
-        run = checkpoint or newest_run()
-    except FileNotFoundError:
-        if needed:
-            raise
-        return None
-    (predicted,) = WorldModel(run).predict([context])
-    return predicted
 
 
 def _text(answer: Answer) -> str:
