@@ -18,13 +18,14 @@ from cwm_jax.worldmodel.holes.shape import Shape
 
 Expression = tuple[str, str]  # text, kind
 _ANY = "any"
+_ITEMS = {"ints": "int", "strs": "str", "list": _ANY}  # kinds of lists, and of what they hold
 _KINDS = {int: "int", bool: "bool", str: "str", list: "list", tuple: "list", dict: "dict", float: "int"}
-_UNARY = {  # operand's kind -> texts and kinds made of it
+_UNARY = {  # operand's kind -> texts and kinds made of it; of a list `same` is its own kind, `item` that of its items
     "int": (("-{}", "int"), ("abs({})", "int"), ("str({})", "str")),
-    "list": (("len({})", "int"), ("{}[0]", _ANY), ("{}[-1]", _ANY), ("{}[1:]", "list"), ("{}[::-1]", "list"),
-             ("sum({})", "int"), ("max({})", _ANY), ("min({})", _ANY), ("sorted({})", "list")),
+    "list": (("len({})", "int"), ("{}[0]", "item"), ("{}[-1]", "item"), ("{}[1:]", "same"), ("{}[::-1]", "same"),
+             ("sum({})", "int"), ("max({})", "item"), ("min({})", "item"), ("sorted({})", "same")),
     "str": (("len({})", "int"), ("{}[0]", "str"), ("{}[-1]", "str"), ("{}[1:]", "str"), ("{}[::-1]", "str"),
-            ("{}.upper()", "str"), ("{}.lower()", "str"), ("{}.split()", "list"), ("int({})", "int")),
+            ("{}.upper()", "str"), ("{}.lower()", "str"), ("{}.split()", "strs"), ("int({})", "int")),
     "dict": (("len({})", "int"), ("list({})", "list")),
     "bool": (("not {}", "bool"),),
 }  # fmt: skip
@@ -32,15 +33,17 @@ _BINARY = (  # text, kinds of both operands, kind, whether their order matters
     ("{} + {}", "int", "int", "int", False), ("{} - {}", "int", "int", "int", True),
     ("{} * {}", "int", "int", "int", False), ("{} // {}", "int", "int", "int", True),
     ("{} % {}", "int", "int", "int", True), ("{} + {}", "str", "str", "str", True),
-    ("{} + {}", "list", "list", "list", True), ("{} < {}", "int", "int", "bool", True),
+    ("{} + {}", "list", "list", "same", True), ("{} < {}", "int", "int", "bool", True),
     ("{} <= {}", "int", "int", "bool", True), ("{} == {}", "int", "int", "bool", False),
     ("{} != {}", "int", "int", "bool", False), ("{} == {}", "str", "str", "bool", False),
     ("{} in {}", _ANY, "list", "bool", True), ("{} in {}", "str", "str", "bool", True),
-    ("{} in {}", _ANY, "dict", "bool", True), ("{}[{}]", "list", "int", _ANY, True),
+    ("{} in {}", _ANY, "dict", "bool", True), ("{}[{}]", "list", "int", "item", True),
     ("{}[{}]", "str", "int", "str", True), ("{}[{}]", "dict", _ANY, _ANY, True),
     ("max({}, {})", "int", "int", "int", False), ("min({}, {})", "int", "int", "int", False),
+    ("{} % {} == 0", "int", "int", "bool", True), ("({} + {}) // 2", "int", "int", "int", False),
     ("{} and {}", "bool", "bool", "bool", True), ("{} or {}", "bool", "bool", "bool", True),
 )  # fmt: skip
+_DIVISIONS = ("{} // {}", "{} % {}", "{} % {} == 0")
 _LARGEST = 5  # names, constants and operators of a candidate
 _MOST_OF_HOLE = 20_000
 
@@ -77,7 +80,7 @@ class _Scope:
         self._tree = shape.tree
         self._functions = {node.name: node for node in shape.tree.body if isinstance(node, ast.FunctionDef)}
         self._calls = [ast.parse(check.call, mode="eval").body for check in shape.checks]
-        self._expected = {_kind_of_text(check.expected) for check in shape.checks}
+        self._checks = shape.checks
         self._hole = next(n for n in ast.walk(shape.tree) if isinstance(n, ast.Name) and n.id == hole)
         around = [f for f in self._functions.values() if f.lineno <= self._hole.lineno <= f.end_lineno]
         self._function = around[0] if around else None
@@ -91,7 +94,7 @@ class _Scope:
         for size in range(1, _LARGEST + 1):
             if size == len(levels):
                 levels.append(list(islice(self._made(levels, size), _MOST_OF_HOLE)))
-            fitting = [text for text, kind in levels[size] if self._wanted in (_ANY, kind) or kind == _ANY]
+            fitting = [text for text, kind in levels[size] if _fits(kind, self._wanted)]
             for text in fitting:
                 if text not in seen:
                     seen.add(text)
@@ -109,27 +112,27 @@ class _Scope:
 
     def _made(self, levels: list[list[Expression]], size: int) -> Iterator[Expression]:
         for text, kind in levels[size - 1]:
+            if (size == 2 and text not in self._names) or text.startswith(("-", "abs", "not", "str")):
+                continue
             for key, forms in _UNARY.items():
-                if kind == key or (kind == _ANY and size == 2):
-                    yield from ((form.format(_bracketed(text)), made) for form, made in forms)
+                if (size == 2 and kind == _ANY) or _fits(kind, key, strictly=True):
+                    yield from ((form.format(_bracketed(text)), _made_of(made, kind)) for form, made in forms)
         for left_size in range(1, size - 1):
-            right_size = size - 1 - left_size
-            for (left, one), (right, other) in product(levels[left_size], levels[right_size]):
-                if left == right or (left not in self._names and right not in self._names and size == 3):
+            for (left, one), (right, other) in product(levels[left_size], levels[size - 1 - left_size]):
+                if left == right or (size == 3 and left not in self._names and right not in self._names):
                     continue
                 a, b = _bracketed(left), _bracketed(right)
                 for form, first, second, made, ordered in _BINARY:
-                    if (
-                        _fits(one, first)
-                        and _fits(other, second)
-                        and (ordered or left_size > right_size or left < right)
-                    ):
-                        yield form.format(a, b), made
+                    if right == "0" and form in _DIVISIONS:
+                        continue
+                    if _fits(one, first) and _fits(other, second) and (ordered or left_size > 1 or left > right):
+                        yield form.format(a, b), _made_of(made, one)
         yield from self._own_calls(levels, size)
 
     def _own_calls(self, levels: list[list[Expression]], size: int) -> Iterator[Expression]:
         for name, function in self._functions.items():
-            if (count := len(function.args.args)) == size - 1:
+            recursion = function is self._function
+            if (count := len(function.args.args)) == size - 1 - recursion:
                 for arguments in islice(product(levels[1], repeat=count), 1000):
                     yield f"{name}({', '.join(text for text, _ in arguments)})", _ANY
 
@@ -145,7 +148,9 @@ class _Scope:
                     and isinstance(node.func, ast.Name)
                     and node.func.id == self._function.name
                 ):
-                    names |= {name: _kind(value, {}) for name, value in zip(names, node.args)}
+                    given = {name: _kind(value, {}) for name, value in zip(names, node.args)}
+                    names |= {name: kind for name, kind in given.items() if kind not in (_ANY, "list")}
+                    names |= {name: kind for name, kind in given.items() if names[name] == _ANY}
         for node in sorted(walk_scope(self._function.body), key=lambda one: getattr(one, "lineno", 0)):
             inside = getattr(node, "lineno", 0) <= self._hole.lineno and not _contains(node, self._hole)
             match node:
@@ -178,18 +183,47 @@ class _Scope:
                 case ast.AugAssign(ast.Name(name), _, value) if value is self._hole:
                     return self._names.get(name, _ANY)
                 case ast.Assign([ast.Name(name)], value) if value is self._hole:
-                    return self._names.get(name, _ANY)
+                    return self._kind_by_use(name) if self._names.get(name, _ANY) == _ANY else self._names[name]
                 case ast.Subscript(slice=value) if value is self._hole:
                     return "int"
-                case ast.Return(value) if (
-                    value is self._hole and len(self._expected) == 1 and len(self._functions) == 1
-                ):
-                    return next(iter(self._expected))
+                case ast.Return(value) if value is self._hole:
+                    return self._kind_returned()
         return _ANY
 
+    def _kind_by_use(self, name: str) -> str:
+        """The kind of a variable that only the hole gives a value, by what is done with it."""
+        for node in ast.walk(self._function or self._tree):
+            match node:
+                case ast.Subscript(slice=ast.Name(used)) if used == name:
+                    return "int"
+                case ast.BinOp(ast.Name(used), _, ast.Constant(int())) if used == name:
+                    return "int"
+                case ast.Call(ast.Name("range"), [*_, ast.Name(used)]) if used == name:
+                    return "int"
+        return _ANY
 
-def _fits(kind: str, wanted: str) -> bool:
-    return wanted == _ANY or kind in (wanted, _ANY) or (wanted == "int" and kind == "bool")
+    def _kind_returned(self) -> str:
+        """The kind of what the examples expect of the function."""
+        name = self._function.name if self._function else ""
+        kinds = {
+            _kind_of_text(check.expected)
+            for call, check in zip(self._calls, self._checks)
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == name
+        }
+        return kinds.pop() if len(kinds) == 1 else _ANY
+
+
+def _fits(kind: str, wanted: str, strictly: bool = False) -> bool:
+    """Whether an expression of this kind can stand where one of the kind `wanted` has to."""
+    if wanted == "list" and kind in _ITEMS:
+        return True
+    return kind == wanted or (not strictly and (wanted == _ANY or kind == _ANY))
+
+
+def _made_of(made: str, operand: str) -> str:
+    if made == "same":
+        return operand if operand in _ITEMS else "list"
+    return _ITEMS.get(operand, _ANY) if made == "item" else made
 
 
 def _bracketed(text: str) -> str:
@@ -206,8 +240,8 @@ def _contains(node: ast.AST, wanted: ast.AST) -> bool:
 
 def _kind_of_text(text: str) -> str:
     try:
-        return _KINDS.get(type(ast.literal_eval(text)), _ANY)
-    except (ValueError, SyntaxError):
+        return _kind(ast.parse(text, mode="eval").body, {})
+    except SyntaxError:
         return _ANY
 
 
@@ -218,7 +252,12 @@ def _kind(node: ast.expr, names: dict[str, str]) -> str:
             return _KINDS.get(type(value), _ANY)
         case ast.Name(name):
             return names.get(name, _ANY)
-        case ast.List() | ast.Tuple() | ast.ListComp() | ast.Call(ast.Name("sorted" | "list" | "range")):
+        case ast.List(items) | ast.Tuple(items) if items:
+            kinds = {_kind(item, names) for item in items}
+            return {"int": "ints", "str": "strs"}.get(kinds.pop(), "list") if len(kinds) == 1 else "list"
+        case ast.Call(ast.Name("range")):
+            return "ints"
+        case ast.List() | ast.Tuple() | ast.ListComp() | ast.Call(ast.Name("sorted" | "list")):
             return "list"
         case ast.Dict() | ast.DictComp() | ast.Call(ast.Name("dict")):
             return "dict"
@@ -235,13 +274,11 @@ def _kind(node: ast.expr, names: dict[str, str]) -> str:
             return kinds.pop() if len(kinds) == 1 else _ANY
         case ast.Subscript(value, part):
             kind = _kind(value, names)
-            return kind if isinstance(part, ast.Slice) or kind == "str" else _ANY
+            return kind if isinstance(part, ast.Slice) or kind == "str" else _ITEMS.get(kind, _ANY)
     return _ANY
 
 
 def _item_kind(source: ast.expr, names: dict[str, str]) -> str:
-    if isinstance(source, ast.Call) and isinstance(source.func, ast.Name) and source.func.id == "range":
-        return "int"
-    if isinstance(source, ast.List | ast.Tuple) and source.elts:
-        return _kind(source.elts[0], names)
-    return "str" if _kind(source, names) == "str" else _ANY
+    """The kind of what iterating yields."""
+    kind = _kind(source, names)
+    return "str" if kind == "str" else _ITEMS.get(kind, _ANY)

@@ -155,7 +155,12 @@ def _is_load(node: ast.Name) -> bool:
 
 
 def _asserts(tree: ast.Module) -> list[Check]:
-    return [_check(node.test) for node in tree.body if isinstance(node, ast.Assert)]
+    tests = [node.test for node in tree.body if isinstance(node, ast.Assert)]
+    return [_check(one) for test in tests for one in _conjuncts(test)]
+
+
+def _conjuncts(test: ast.expr) -> list[ast.expr]:
+    return test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And) else [test]
 
 
 def _check(test: ast.expr) -> Check:
