@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from cwm_jax.tracing.sources import composed
@@ -37,12 +37,14 @@ VALUES = some.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, VALUES)
 def test_states_are_equal_exactly_where_values_print_alike(one, other):
     assert canonical({"x": one}) == canonical({"x": copy.deepcopy(one)})
     assert (canonical({"x": one}) == canonical({"x": other})) == (repr(one) == repr(other))
 
 
+@settings(deadline=None)
 @given(some.lists(some.integers(), min_size=1), some.data())
 def test_a_state_tells_how_far_an_iterator_is(xs, data):
     kinds = [

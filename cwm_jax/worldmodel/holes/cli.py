@@ -55,6 +55,8 @@ def _read(path: Path) -> str:
 
 def _summary(found: Filling) -> str:
     effort = f"{found.predicted} candidates predicted, {found.executions} run"
+    if found.source is None and found.score is not None:
+        return f"no candidate is predicted to fulfil all examples ({effort}); leave out --no-run, or give --candidates"
     if found.source is None:
         return f"nothing was found ({effort}); give simpler holes, or a higher --limit"
     how = "all examples hold in a real run" if found.checked else f"predicted to fulfil {found.score:.0%}, not run"

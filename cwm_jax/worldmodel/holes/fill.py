@@ -52,7 +52,8 @@ def fill(
     Args:
       shape: the program.
       predictor: scores candidates; None to run them in the order in which they are proposed.
-      isolation: where candidates are run; None for nowhere: then the one with the best score is the answer.
+      isolation: where candidates are run; None for nowhere: then the first that is predicted to fulfil the examples
+        is the answer.
       executions: real runs at most.
       candidates: that are scored, at most; after those others are run as they are proposed.
       proposers: where candidates come from, one source after another.
@@ -73,10 +74,11 @@ def fill(
         scored = sorted(zip(_scores(shape, chosen, predictor), chosen), key=lambda pair: -pair[0])
     if isolation is None:
         best, expressions = scored[0] if scored else (0.0, ())
-        source = shape.filled(expressions) if best > 0 else None
-        return Filling(source, expressions if source else (), False, best, predicted=len(scored))
+        if best < 1:
+            return Filling(None, score=best, predicted=len(scored))
+        return Filling(shape.filled(expressions), expressions, False, best, predicted=len(scored))
     order = chain(scored, ((None, one) for one in proposed))
-    return _run(shape, islice(order, executions), isolation, len(scored))
+    return _run(shape, islice(order, executions), executions, isolation, len(scored))
 
 
 def _different(proposed: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
@@ -115,7 +117,7 @@ def fulfils(trace: Trace, check: Check) -> bool:
         return False
 
 
-def _run(shape: Shape, order: Iterator, isolation: Isolation, predicted: int) -> Filling:
+def _run(shape: Shape, order: Iterator, most: int, isolation: Isolation, predicted: int) -> Filling:
     """The first candidate of all that fulfils the examples for real."""
     started: list[tuple[float | None, tuple[str, ...]]] = []
 
@@ -124,9 +126,11 @@ def _run(shape: Shape, order: Iterator, isolation: Isolation, predicted: int) ->
             started.append((score, expressions))
             yield shape.test(expressions)
 
-    with closing(record_many(contexts(), _LIMITS, isolation, together=True)) as traces:
+    traces = record_many(contexts(), _LIMITS, isolation, together=True)
+    with progress("running", most, unit="candidates") as bar, closing(traces):
         for index, trace in enumerate(traces):
             if trace.verdict == "returned":
                 score, expressions = started[index]
                 return Filling(shape.filled(expressions), expressions, True, score, len(started), predicted)
+            bar.update(index + 1)
     return Filling(None, executions=len(started), predicted=predicted)

@@ -60,17 +60,32 @@ class Enumeration:
 
     def propose(self, shape: Shape) -> Iterator[tuple[str, ...]]:
         """For several holes, by the sum of the places that their expressions have in the order for each."""
-        streams = [list(islice(_Scope(shape, hole).expressions(), _MOST_OF_HOLE)) for hole in shape.holes]
+        streams = [_Lazy(_Scope(shape, hole).expressions()) for hole in shape.holes]
         start = (0,) * len(streams)
         queue, seen = [(0, start)], {start}
-        while queue and all(streams):
+        while queue:
             _, places = heapq.heappop(queue)
-            yield tuple(stream[place] for stream, place in zip(streams, places))
-            for index, stream in enumerate(streams):
+            chosen = [stream.at(place) for stream, place in zip(streams, places)]
+            if None in chosen:
+                continue
+            yield tuple(chosen)
+            for index in range(len(streams)):
                 after = (*places[:index], places[index] + 1, *places[index + 1 :])
-                if after[index] < len(stream) and after not in seen:
+                if after not in seen:
                     seen.add(after)
                     heapq.heappush(queue, (sum(after), after))
+
+
+class _Lazy:
+    """A sequence that is made as far as it is looked at."""
+
+    def __init__(self, items: Iterator[str]):
+        self._items, self._made = items, []
+
+    def at(self, place: int) -> str | None:
+        """The item there; None behind the last."""
+        self._made += islice(self._items, max(0, place + 1 - len(self._made)))
+        return self._made[place] if place < len(self._made) else None
 
 
 class _Scope:
