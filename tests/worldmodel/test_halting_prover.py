@@ -71,6 +71,7 @@ def test_the_prover_needs_whole_numbers():
         "xs = [1]\nxs.extend(x for x in xs)",
         "xs = [1]\nfor i, x in enumerate(xs):\n    xs.append(x)",
         "xs = [1]\ndef g():\n    xs.append(1)\nfor x in xs:\n    g()",
+        "xs = [1]\ndef g(x):\n    xs.append(x)\n    return x\nmax(xs, key=g)",
         "def f(n):\n    return f(n)\nf(1)",
         "n = 3\nwhile (n := n + 1) > 0:\n    n -= 1",
     ],

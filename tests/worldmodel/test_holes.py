@@ -129,7 +129,7 @@ def test_predictions_spare_real_runs():
 
 def test_without_a_run_the_best_prediction_is_the_answer():
     shape, real = Shape(SUM), RealRollout(200, Isolation.LIMITS_ONLY)
-    found = fill(shape, real, None, candidates=40)
+    found = fill(shape, real, None, candidates=64)
     assert (found.checked, found.score, found.executions) == (False, 1.0, 0)
     assert record(shape.test(found.expressions), isolation=Isolation.LIMITS_ONLY).verdict == "returned"
     assert fill(shape, real, None, candidates=2).source is None
@@ -169,10 +169,10 @@ def test_tasks_are_solved_by_what_was_masked():
 
 
 def test_real_rollouts_fill_at_least_what_enumeration_does():
-    result = evaluate_holes(RealRollout(300, Isolation.LIMITS_ONLY), 6, 2, 24, Isolation.LIMITS_ONLY)
-    assert result["tasks"] == 6 and result["solved"] >= result["enumeration"]
-    assert result["solved"] > 0 and result["predicted"] == 6 * 24
-    assert result["executions"] <= 12 and result["enumeration_executions"] <= 12
+    result = evaluate_holes(RealRollout(300, Isolation.LIMITS_ONLY), 4, 2, 16, Isolation.LIMITS_ONLY)
+    assert result["tasks"] == 4 and result["solved"] >= result["enumeration"]
+    assert result["solved"] > 0 and result["predicted"] == 4 * 16
+    assert result["executions"] <= 8 and result["enumeration_executions"] <= 8
 
 
 # The verb.
