@@ -14,7 +14,8 @@ import z3
 
 from cwm_jax.tracing.source import walk_scope
 from cwm_jax.worldmodel.halting.fragment import REMOVING, own_functions
-from cwm_jax.worldmodel.halting.linear import Loose, Path, Unsupported, whole
+from cwm_jax.worldmodel.halting.linear import Path, Unsupported
+from cwm_jax.worldmodel.halting.loose import Loose, whole
 
 _MILLISECONDS = 1000  # of one question
 _MOST_NAMES = 5  # whose differences are tried; our choice
