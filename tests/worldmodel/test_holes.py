@@ -151,6 +151,17 @@ def test_real_runs_are_bounded_and_other_proposers_can_be_asked():
         fill(shape, None, Isolation.LIMITS_ONLY, executions=0)
 
 
+def test_holes_that_no_example_connects_are_filled_apart():
+    source = "def f(w, h):\n    return ??\ndef g(x):\n    return f(x, ??)\ndef k(s):\n    return ??\n"
+    source += "assert f(2, 3) == 6\nassert g(4) == 8\nassert k('ab') == 'BA'\n"
+    shape = Shape(source)
+    assert [places for places, _ in shape.parts()] == [(0, 1), (2,)]
+    assert [check.call for check in shape.parts()[1][1].checks] == ["k('ab')"]
+    found = fill(shape, None, Isolation.LIMITS_ONLY, executions=400)
+    assert found.checked and len(found.expressions) == 3 and found.executions < 400
+    assert record(shape.test(found.expressions), isolation=Isolation.LIMITS_ONLY).verdict == "returned"
+
+
 def test_a_candidate_that_never_ends_costs_its_limit_only():
     shape = Shape("def f(n):\n    while ??:\n        n -= 1\n    return n\nassert f(3) == 0\nassert f(0) == 0\n")
     found = fill(shape, None, Isolation.LIMITS_ONLY)
