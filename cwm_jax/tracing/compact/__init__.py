@@ -24,15 +24,15 @@ Nothing of this is learnt or run: all that is added to a context follows from it
 (without the blanks). Our choice: shown to users is CWM's text, always.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from cwm_jax.text import special_tokens as st
-from cwm_jax.tracing.compact.read import read_frames
+from cwm_jax.tracing.compact.read import Told, read_frames, read_told
 from cwm_jax.tracing.compact.source import read_source
 from cwm_jax.tracing.compact.symbols import CONTROL_SYMBOLS, EVENT_OF
-from cwm_jax.tracing.compact.write import context_pieces, frame_pieces
+from cwm_jax.tracing.compact.write import context_pieces, frame_pieces, prefix_pieces
 from cwm_jax.tracing.language import TraceSyntaxError
 from cwm_jax.tracing.trace import Frame, Trace
 
@@ -59,6 +59,24 @@ class Compact:
         """
         pieces = list(frame_pieces(read_source(trace.context), trace.frames))
         return [*pieces, st.END_OF_TEXT] if trace.complete else pieces
+
+    def prefix(self, context: str, frames: Sequence[Frame]) -> list[str]:
+        """The pieces of `frames` that stand before whatever follows them; frames need line numbers.
+
+        They begin the pieces of every trace that begins with these frames.
+
+        Raises:
+          ValueError: as `context`.
+        """
+        return list(prefix_pieces(read_source(context), frames))
+
+    def told(self, context: str, pieces: Iterable[str]) -> Iterator[Told]:
+        """The frames that `pieces` spell and where, one by one, each as soon as enough pieces are there.
+
+        Raises:
+          TraceSyntaxError: where they stop being readable, or break off before `<|end_of_text|>`.
+        """
+        return read_told(read_source(context), pieces)
 
     def event_indices(self, pieces: list[str]) -> list[int]:
         """Where in the pieces of `frames` each frame begins."""

@@ -1,7 +1,7 @@
 """Trace -> pieces: the writing half of the compact form."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -53,38 +53,61 @@ class _Working:
     number: list[str] = field(default_factory=list)
 
 
-def frame_pieces(source: Source, frames: tuple[Frame, ...]) -> Iterator[str]:
+def frame_pieces(source: Source, frames: Sequence[Frame]) -> Iterator[str]:
     """The pieces of frames; each needs its line number."""
+    for head, rest in _told(source, frames):
+        yield from head
+        yield from rest
+
+
+def prefix_pieces(source: Source, frames: Sequence[Frame]) -> Iterator[str]:
+    """The pieces of frames that others follow, as far as they are the same whatever follows.
+
+    What a line does to the locals stands behind its label, yet shows in the next frame, so the last frame gives its
+    event, its label and what it says itself (arguments, or a value and the label of the line that goes on).
+    """
+    before: tuple[str, ...] = ()
+    for head, rest in _told(source, frames):
+        yield from (*before, *head)
+        before = rest
+
+
+def _told(source: Source, frames: Sequence[Frame]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The pieces of each frame: those that it decides, and those that the next one decides with it."""
     calls: list[_Call] = []
     for frame, after in zip_longest(frames, frames[1:]):
         if frame.event == "call" or not calls:
             calls.append(_Call(frame.line, dict(frame.locals or ())))
         working = _Working()
+        event = EVENT_TOKENS[frame.event]
         if frame.locals is None:
-            yield from (EVENT_TOKENS[frame.event], source.labels[frame.line], *plain(frame.value))
+            head = (event, source.labels[frame.line], *plain(frame.value))
             if frame.event == "return":
                 calls.pop()
             if not calls:
+                yield head, ()
                 continue
             call = calls[-1]
-            yield source.labels[call.line]
+            head = (*head, source.labels[call.line])
         else:
             call = calls[-1]
             again = frame.event == "line" and source.flow.again(call.line, frame.line)
-            yield from (AGAIN if again else EVENT_TOKENS[frame.event], source.labels[frame.line])
+            head = (AGAIN if again else event, source.labels[frame.line])
             call.line = frame.line
             if frame.event == "call":
-                yield from _listed(call.state)
+                head, rest = (*head, *_listed(call.state)), ()
                 if after is not None and after.event == "line" and list(after.locals) != _unchanged(call.state):
                     call.state = _full(after, call.state)
-                    yield from (ALL_LOCALS, *_listed(call.state))
+                    rest = (ALL_LOCALS, *_listed(call.state))
+                yield head, rest
                 continue
             working = _working(source, call, frame.line, again)
         if after is not None and after.event == "line":
             before, call.state = call.state, _full(after, call.state)
-            yield from _changes(before, call.state, source.writes.between(call.line, after.line), working)
+            written = source.writes.between(call.line, after.line)
+            yield head, tuple(_changes(before, call.state, written, working))
         else:
-            yield from (*working.steps, *working.number)
+            yield head, (*working.steps, *working.number)
 
 
 def _working(source: Source, call: _Call, line: int, again: bool) -> _Working:

@@ -1,0 +1,66 @@
+"""The `debug` verb: step through a program as a model predicts it, or as it really runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
+from cwm_jax.worldmodel.debugger.program import Program
+from cwm_jax.worldmodel.debugger.session import Session
+from cwm_jax.worldmodel.futures import Predictor
+from cwm_jax.worldmodel.real import RealRun
+
+
+def main(argv: list[str]) -> int:
+    """Runs `debug` with these arguments; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    real = RealRun(Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
+    try:
+        if arguments.target is None and arguments.dap is None:
+            raise ValueError("name a program: FILE with a start marker, or FILE:FUNC")
+        program = None if arguments.target is None else Program.of(arguments.target, arguments.args)
+        predictor = real if arguments.real else _model(arguments.checkpoint)
+        if arguments.dap is not None:
+            from cwm_jax.worldmodel.debugger.adapter import serve
+
+            return serve(arguments.dap, program, predictor, real)
+        session = Session(program, predictor, real)
+    except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
+        print(f"debug: {error}", file=sys.stderr)
+        return 2
+    from cwm_jax.worldmodel.debugger.terminal import Terminal
+
+    terminal = Terminal(session)
+    while True:
+        try:
+            terminal.cmdloop()
+            return 0
+        except KeyboardInterrupt:
+            print("\n(q leaves)")
+
+
+def _model(checkpoint: Path | None) -> Predictor:
+    from cwm_jax.worldmodel.predict import WorldModel, newest_run
+
+    return WorldModel(checkpoint or newest_run())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m cwm_jax debug",
+        description="Debug a program by prediction: it does not run. With pdb's commands; h lists them.",
+        epilog="exit status: 0; 2 the call makes no sense, or there is no sandbox for it",
+    )
+    parser.add_argument(
+        "target", metavar="FILE[:FUNC]", nargs="?", help="a file with a start marker, or a function in a file"
+    )
+    parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
+    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    parser.add_argument("--real", action="store_true", help="debug the recorded real run in place of a prediction")
+    parser.add_argument("--unsafe", action="store_true", help="run programs without bubblewrap: those that you trust")
+    parser.add_argument(
+        "--dap",
+        metavar="PORT",
+        help="serve the Debug Adapter Protocol on this port of localhost; - for standard input and output",
+    )
+    return parser
