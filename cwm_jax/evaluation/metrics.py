@@ -222,7 +222,7 @@ def _same_outcome(predicted: Trace, actual: Trace) -> bool:
     if not predicted.complete or not predicted.frames:
         return False
     (guess_event, guess), (real_event, real) = _outcome(predicted), _outcome(actual)
-    return guess_event == real_event and (guess == real or _equal_literals(guess, real))
+    return guess_event == real_event and (guess == real or equal_values(guess, real))
 
 
 def _outcome(trace: Trace) -> tuple[str, str | None]:
@@ -233,7 +233,8 @@ def _outcome(trace: Trace) -> tuple[str, str | None]:
     return last.event, last.value
 
 
-def _equal_literals(left: str, right: str) -> bool:
+def equal_values(left: str, right: str) -> bool:
+    """Whether two texts are literals of equal values; nothing is run."""
     try:
         return ast.literal_eval(_parse(left, "eval")) == ast.literal_eval(_parse(right, "eval"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):

@@ -1,0 +1,49 @@
+"""Whether an assertion holds, found by running it in the sandbox: answers are compared by value, never as texts."""
+
+import ast
+from typing import NamedTuple
+
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing import Limits, record
+from cwm_jax.tracing.wrap import wrap_call
+
+_LIMITS = Limits(wall_seconds=3.0, cpu_seconds=3, max_frames=100_000)  # 3 s as in the reproduction of CWM's Table 8
+
+
+class Verdict(NamedTuple):
+    """Whether an answer is right; `reason` says in a word or two why it is not, and is empty if it is."""
+
+    right: bool
+    reason: str = ""
+
+
+def returns(expected: str, answer: str, isolation: Isolation) -> Verdict:
+    """Whether the expression `answer` has the value of `expected`. The program under test is not there to ask."""
+    try:
+        value = ast.unparse(ast.parse(answer.strip(), mode="eval"))
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return Verdict(False, "no Python value")
+    return _holds("", f"({expected}) == ({value})", isolation)
+
+
+def gives(code: str, arguments: str, output: str, isolation: Isolation) -> Verdict:
+    """Whether the function `f` of `code`, called with `arguments`, returns `output`."""
+    try:
+        call = ast.parse(f"f({arguments})", mode="eval").body
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+            raise SyntaxError("more than a call")
+        expression = f"{ast.unparse(call)} == ({output})"
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return Verdict(False, "no arguments")
+    return _holds(code, expression, isolation)
+
+
+def _holds(code: str, expression: str, isolation: Isolation) -> Verdict:
+    try:
+        run = record(wrap_call(code, expression), _LIMITS, isolation)
+    except ValueError as error:  # it holds what the recorder cannot take: a control token, half a surrogate pair
+        return Verdict(False, str(error))
+    if run.verdict != "returned":
+        return Verdict(False, f"does not evaluate: {run.verdict}")
+    right = run.frames[-1].value == "True"
+    return Verdict(right, "" if right else "wrong value")
