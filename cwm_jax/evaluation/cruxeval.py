@@ -18,6 +18,7 @@ from cwm_jax.evaluation import words
 from cwm_jax.evaluation.judge import Verdict, gives, returns
 from cwm_jax.evaluation.metrics import equal_values
 from cwm_jax.evaluation.models import Ask, Model, Question, Said
+from cwm_jax.evaluation.scores import summary
 from cwm_jax.evaluation.tracing import Draw, Outcome, predicted, starting_frame, true_traces
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Frame
@@ -293,3 +294,6 @@ class CruxEval:
                 "frames": len(truth.frames),
                 "type": type(ast.literal_eval(row.output)).__name__,
             }
+
+    def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return summary(records)

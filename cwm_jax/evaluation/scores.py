@@ -1,4 +1,4 @@
-"""What records of single items come to: shares with their uncertainty, by length, by type, and how sure is how right."""
+"""What records of items come to: shares with their uncertainty, by length, by type, and how sure is how right."""
 
 import math
 from collections import Counter, defaultdict

@@ -18,7 +18,7 @@ from cwm_jax.evaluation.models import CannotDo, Forced, Model
 from cwm_jax.evaluation.scores import by_length, shares, summary
 from cwm_jax.evaluation.tracing import predicted, true_traces
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import Trace, parse, resolve
+from cwm_jax.tracing import Trace, resolve
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
 
