@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
+from cwm_jax.worldmodel.debugger.dap import Adapter, serve
 from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.session import Session
+from cwm_jax.worldmodel.debugger.terminal import Terminal
 from cwm_jax.worldmodel.futures import Predictor
 from cwm_jax.worldmodel.real import RealRun
 
@@ -19,17 +22,18 @@ def main(argv: list[str]) -> int:
         if arguments.target is None and arguments.dap is None:
             raise ValueError("name a program: FILE with a start marker, or FILE:FUNC")
         program = None if arguments.target is None else Program.of(arguments.target, arguments.args)
-        predictor = real if arguments.real else _model(arguments.checkpoint)
-        if arguments.dap is not None:
-            from cwm_jax.worldmodel.debugger.adapter import serve
 
-            return serve(arguments.dap, program, predictor, real)
-        session = Session(program, predictor, real)
+        def predictor(launch: dict) -> Predictor:
+            if launch.get("real", arguments.real):
+                return real
+            return _model(launch.get("checkpoint") or arguments.checkpoint)
+
+        if arguments.dap is not None:
+            return serve(arguments.dap, lambda: Adapter(predictor, real, program))
+        session = Session(program, predictor({}), real)
     except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
         print(f"debug: {error}", file=sys.stderr)
         return 2
-    from cwm_jax.worldmodel.debugger.terminal import Terminal
-
     terminal = Terminal(session)
     while True:
         try:
@@ -39,6 +43,7 @@ def main(argv: list[str]) -> int:
             print("\n(q leaves)")
 
 
+@lru_cache(maxsize=1)
 def _model(checkpoint: Path | None) -> Predictor:
     from cwm_jax.worldmodel.predict import WorldModel, newest_run
 

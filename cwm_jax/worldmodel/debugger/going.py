@@ -18,13 +18,15 @@ class Going:
       frames: all of them.
       walk: the calls that are open.
       broken: why there is no next frame, where the prediction broke off.
+      paused: whether whoever watches stopped it.
       hit: the breakpoint that ended it and a note, where one did.
     """
 
-    def __init__(self, predictor: Predictor, context: str, frames: Sequence[Predicted], watch: Callable[[int], None]):
+    def __init__(self, predictor: Predictor, context: str, frames: Sequence[Predicted], watch: Callable[[int], bool]):
         self.frames = list(frames)
         self.walk = Walk(frames)
         self.broken = ""
+        self.paused = False
         self.hit: tuple[Breakpoint, str] | None = None
         self._predictor, self._context, self._watch = predictor, context, watch
 
@@ -45,7 +47,7 @@ class Going:
         self, until: Callable[[Frame], bool], first: Event | None = None, stops: Breakpoints | None = None
     ) -> bool:
         """On to the frame that `until` says, or that hits one of `stops`; whether it came to that."""
-        if self.walk.ended or self.broken:
+        if self.walk.ended or self.broken or self.paused:
             return False
         done = False
 
@@ -55,15 +57,15 @@ class Going:
             before = self.walk.scopes[-1].locals if self.walk.scopes else {}
             scope = self.walk.push(new[-1])
             self.frames.append(new[-1])
-            self._watch(len(new))
+            self.paused = self._watch(len(new))
             if stops is not None:
                 self.hit = stops.hit(frame, {} if frame.event == "call" else before, scope.locals)
             done = until(frame) or self.hit is not None
-            return done or self.walk.ended or len(self.frames) >= MAX_FRAMES
+            return done or self.paused or self.walk.ended or len(self.frames) >= MAX_FRAMES
 
         frames = [each.frame for each in self.frames]
         (future,) = self._predictor.futures(self._context, frames, first=first, until=stop)
-        if not done and not self.walk.ended:
+        if not done and not self.paused and not self.walk.ended:
             self.broken = future.reason or f"a session has at most {MAX_FRAMES:,} frames"
         return done
 

@@ -17,12 +17,13 @@ class Stop:
     """Where and why a command ended.
 
     Attributes:
-      why: `end` where the entry returned, `broken` where the prediction broke off before the command was done.
+      why: `end` where the entry returned, `broken` where the prediction broke off before the command was done,
+        `pause` where whoever watches stopped it.
       note: a sentence for people; may be empty.
       breakpoint: the number of the one that was hit.
     """
 
-    why: Literal["step", "breakpoint", "end", "broken"]
+    why: Literal["step", "breakpoint", "end", "broken", "pause"]
     note: str = ""
     breakpoint: int | None = None
 

@@ -27,7 +27,7 @@ class Session:
       real: runs the program for `verify`.
 
     Attributes:
-      watch: told how many frames a command has added so far.
+      watch: told how many frames a command has added so far; True stops the command there.
       frames: all frames so far; the first is the call of the entry.
       breakpoints: where `continue_` stops; `back` does not touch them.
       offered: what `futures` drew last.
@@ -40,7 +40,7 @@ class Session:
         self.program, self.predictor = program, predictor
         self.breakpoints = Breakpoints()
         self.offered: tuple[Future, ...] = ()
-        self.watch: Callable[[int], None] = lambda count: None
+        self.watch: Callable[[int], bool] = lambda count: False
         self._real = real
         self._past: list[tuple[Predicted, ...]] = []
         self.frames: tuple[Predicted, ...] = ()
@@ -246,7 +246,7 @@ class Session:
         if len(going.frames) == len(self.frames):
             raise Refused(f"the prediction breaks off here: {going.broken}")
         self._go_to(tuple(going.frames))
-        return self._stop(going.broken, *(going.hit or ()))
+        return Stop("pause") if going.paused else self._stop(going.broken, *(going.hit or ()))
 
     def _going(self) -> Going:
         return Going(self.predictor, self.program.context, self.frames, self.watch)

@@ -26,14 +26,17 @@ class Terminal(cmd.Cmd):
     prompt = "(cwm) "
     doc_header = "Commands (h COMMAND tells more; an empty line repeats the last one):"
 
-    def __init__(self, session: Session, stdin: IO[str] | None = None, stdout: IO[str] | None = None):
+    def __init__(
+        self, session: Session, stdin: IO[str] | None = None, stdout: IO[str] | None = None, greet: bool = True
+    ):
         super().__init__(stdin=stdin, stdout=stdout)
         self.use_rawinput = stdin is None
         self._session = session
         self._level = -1  # of the scope that is looked at; the innermost is -1
         self._listed: int | None = None
         session.watch = self._watch
-        self._show()
+        if greet:
+            self._show()
 
     # Forwards.
 
@@ -325,11 +328,12 @@ class Terminal(cmd.Cmd):
     def _line(self, argument: str) -> int:
         return self._session.program.line(_number(argument))
 
-    def _watch(self, count: int) -> None:
+    def _watch(self, count: int) -> bool:
         if self._bar is None and time.monotonic() - self._began > _PATIENCE:
             self._bar = self._stack.enter_context(progress("predicting", None, unit="frames"))
         if self._bar is not None:
             self._bar.update(count)
+        return False
 
     def _say(self, text: str) -> None:
         print(text, file=self.stdout)

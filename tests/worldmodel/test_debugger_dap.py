@@ -1,0 +1,272 @@
+"""The Debug Adapter Protocol server, driven by a client from the package index; every message is held to the schema."""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from dap_client import Editor, check
+from debugger_variants import Variants
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing.wrap import wrap
+from cwm_jax.worldmodel.debugger import Program
+from cwm_jax.worldmodel.debugger.dap import Adapter
+from cwm_jax.worldmodel.debugger.dap.server import _converse, _serve_one
+from cwm_jax.worldmodel.real import RealRun
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = "experiments/tiny/strawberry.py"
+SOURCE = {"path": str(ROOT / EXAMPLE)}
+REAL = RealRun(Isolation.LIMITS_ONLY)
+
+
+@contextmanager
+def editor_of(predictor=REAL, program=None):
+    """An editor connected to a server in this process."""
+    ours, theirs = socket.socketpair()
+    adapter = Adapter(lambda launch: predictor, REAL, program)
+    thread = threading.Thread(target=_serve_one, args=(theirs, lambda: adapter), daemon=True)
+    thread.start()
+    with ours, ours.makefile("rb") as back, ours.makefile("wb") as out:
+        editor = Editor(out, back)
+        yield editor
+        editor.disconnect()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def launched(editor, breakpoints=(), **arguments):
+    assert editor.send("launch", {"program": str(ROOT / EXAMPLE), **arguments}).success
+    editor.event("initialized")
+    answer = editor.set_breakpoints(SOURCE, list(breakpoints))
+    assert editor.configuration_done().success
+    return answer
+
+
+def test_a_whole_session():
+    with editor_of() as editor:
+        assert editor.capabilities.supportsStepBack and editor.capabilities.supportsSetVariable
+        set_ = launched(editor, [{"line": 5, "condition": "count == 1"}, {"line": 7}])
+        assert [(each.verified, each.line) for each in set_.breakpoints] == [(True, 5), (True, 9)]
+        assert editor.stop() == ("entry", 20, "main")
+        assert editor.continue_(1).allThreadsContinued
+        assert editor.stop() == ("breakpoint", 5, "count_letters")
+        assert {name: each.value for name, each in editor.locals().items()} == {
+            "s": "'strawberry'", "letter": "'r'", "count": "1", "ch": "'r'"
+        }  # fmt: skip
+        frames = editor.stack_trace(1).stackFrames
+        assert [(frame.name, frame.line) for frame in frames] == [("count_letters", 5), ("f", 16), ("main", 21)]
+        assert editor.locals(frames[1].id)["word"].value == "'strawberry'"
+        assert editor.evaluate("count + len(s)", frames[0].id).result == "11"
+        assert "no local" in editor.evaluate("zzz", frames[0].id).message
+        editor.step_back(1)
+        assert editor.stop() == ("step", 4, "count_letters")
+        editor.next(1)
+        assert editor.stop() == ("step", 5, "count_letters")
+        editor.step_out(1)
+        assert editor.stop() == ("step", 17, "f")
+        editor.step_in(1)
+        assert editor.stop() == ("step", 9, "format_answer")
+        editor.reverse_continue(1)
+        assert editor.stop() == ("breakpoint", 5, "count_letters")
+        editor.reverse_continue(1)
+        assert editor.stop() == ("step", 20, "main")
+        editor.set_breakpoints(SOURCE, [])
+        editor.continue_(1)
+        assert editor.stop() == ("end", 21, "main")
+        assert editor.locals()["__return__"].value == "'strawberry: 0003'"
+        editor.continue_(1)
+        editor.event("terminated")
+        editor.restart()
+        assert editor.stop() == ("entry", 20, "main")
+
+
+def test_every_frame_of_the_real_run_is_stepped_through():
+    true = REAL.trace((ROOT / EXAMPLE).read_text()).frames
+    with editor_of() as editor:
+        launched(editor)
+        lines = [editor.stop()[1]]
+        for _ in true[1:]:
+            editor.step_in(1)
+            lines.append(editor.stop()[1])
+        assert lines == [frame.line for frame in true]
+
+
+COUNTDOWN = "def f(n):\n    steps = 0\n    while n > 1:\n        n -= 2\n        steps += 1\n    return steps\n"
+
+
+def test_what_if(tmp_path):
+    path = tmp_path / "countdown.py"
+    path.write_text(COUNTDOWN)
+    contexts = [wrap(COUNTDOWN, "f", str(n)) for n in (4, 6)]
+    with editor_of(Variants(contexts)) as editor:
+        editor.send("launch", {"program": str(path), "function": "f", "args": "4", "stopOnEntry": False})
+        editor.event("initialized")
+        where = {"path": str(path)}
+        editor.set_function_breakpoints([{"name": "f"}, {"name": "nope"}])
+        assert [each["verified"] for each in editor.seen[-1]["body"]["breakpoints"]] == [True, False]
+        wrong = editor.set_breakpoints(where, [dict(line=3, condition="n ==")])
+        assert not wrong.breakpoints[0].verified and "no expression" in wrong.breakpoints[0].message
+        assert not editor.set_breakpoints({"path": "/other.py"}, [dict(line=3)]).breakpoints[0].verified
+        editor.configuration_done()
+        assert editor.stop() == ("breakpoint", 1, "f")
+        frames = editor.stack_trace(1).stackFrames
+        assert frames[1].source.sourceReference and frames[1].source.path is None  # the line that calls f
+        assert "return f(4)" in editor.source(frames[1].source.sourceReference).content
+        scopes = editor.scopes(frames[0].id).scopes
+        assert [scope.name for scope in scopes] == ["Locals", "Confidence"]
+        outer = editor.scopes(frames[1].id).scopes[0]
+        assert not editor.set_variable(outer.variablesReference, "n", "6").success
+        inner = editor.scopes(frames[0].id).scopes[0]
+        assert "no local 'm'" in editor.set_variable(inner.variablesReference, "n", "m").message
+        assert editor.set_variable(inner.variablesReference, "n", "n + 2").value == "6"
+        editor.continue_(1)
+        assert editor.stop()[0] == "end" and editor.locals()["__return__"].value == "3"
+        told = editor.evaluate("verify", context="repl").result
+        assert "✗ frame 3 of" in told and "you had changed something" in told
+        assert "undo the last command" in editor.evaluate("help back", context="repl").result
+        assert editor.evaluate("back 2", context="repl").result.startswith("--Call--")
+        assert editor.stop() == ("goto", 1, "f")
+        assert editor.locals()["n"].value == "4"
+        editor.step_in(1), editor.stop()
+        (target,) = editor.goto_targets(where, 6).targets
+        editor.goto(1, int(target.id))
+        assert editor.stop() == ("goto", 6, "f")
+        assert not editor.goto(1, 1).success
+
+
+def test_containers_unfold():
+    context = wrap("def f(x):\n    return x", "f", "{'a': [1, (2, None)], 3: object()}")
+    context = context.replace("object()", "'b'")
+    with editor_of(program=Program.of_context(context)) as editor:
+        editor.send("launch", {})
+        editor.event("initialized")
+        editor.configuration_done()
+        editor.stop()
+        for _ in range(2):
+            editor.step_in(1), editor.stop()
+        x = editor.locals()["x"]
+        inside = editor.variables(x.variablesReference).variables
+        assert [(each.name, each.value, each.type) for each in inside] == [
+            ("'a'", "[1, (2, None)]", "list"),
+            ("3", "'b'", "str"),
+        ]
+        first, second = editor.variables(inside[0].variablesReference).variables
+        assert (first.value, second.evaluateName) == ("1", "x['a'][1]")
+        assert editor.evaluate(second.evaluateName, editor.stack_trace(1).stackFrames[0].id).result == "(2, None)"
+
+
+def test_bad_requests_are_explained_and_nothing_stops():
+    with editor_of() as editor:
+        for command in ("next", "continue", "stackTrace", "scopes", "evaluate", "goto", "restart", "setVariable"):
+            answer = editor.send(command, {"threadId": 1, "frameId": 1, "expression": "1", "variablesReference": 1})
+            assert not answer.success and "no program is launched" in answer.message
+        assert "nowhere.py" in editor.send("launch", {"program": "nowhere.py"}).message
+        assert "not supported" in editor.send("dance").message
+        launched(editor)
+        editor.stop()
+        assert not editor.send("scopes", {"frameId": 99}).success
+        assert not editor.send("variables", {}).success
+        assert editor.variables(4711).variables == []
+        assert editor.threads().threads[0].name == "real run"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_ARGUMENTS = ["source", "breakpoints",
+              "threadId", "frameId", "variablesReference", "name", "value", "expression", "line",
+              "targetId", "context", "startFrame", "levels", "start", "count", "arguments", "path"]  # fmt: skip
+_COMMANDS = ["setBreakpoints", "setFunctionBreakpoints", "threads", "stackTrace", "scopes", "variables", "setVariable",
+             "evaluate", "gotoTargets", "goto", "source", "pause", "next", "stepBack", "initialize"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "command": st.sampled_from(_COMMANDS) | _JSON,
+                "type": st.just("request") | _JSON,
+                "seq": st.integers(0) | _JSON,
+            },
+            optional={"arguments": st.dictionaries(st.sampled_from(_ARGUMENTS), _JSON) | _JSON},
+        ),
+        max_size=6,
+    )
+)
+def test_no_request_kills_the_server(requests):
+    adapter = Adapter(lambda launch: REAL, REAL, Program.of_context((ROOT / EXAMPLE).read_text()))
+    list(adapter.handle({"type": "request", "seq": 1, "command": "launch", "arguments": {}}))
+    for request in requests:
+        first, *events = adapter.handle(request)
+        assert first["type"] == "response" and isinstance(first["success"], bool)
+        for message in (first, *events):
+            json.dumps(message)
+            if message["type"] == "event" or message["success"]:
+                check(message)
+    (answer,) = adapter.handle({"type": "request", "seq": 9, "command": "threads"})
+    assert answer["success"]
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\r\n\r\n",
+        b"Hello\r\n\r\n",
+        b"Content-Length: 3\r\n\r\n{{{",
+        b"Content-Length: 2\r\n\r\n[]",
+        b"Content-Length: -5\r\n\r\n",
+        b"Content-Length: 99999999999\r\n\r\n",
+        b"\xff" * 10_000 + b"\r\n\r\n",
+    ],
+)
+def test_rubbish_on_the_wire_is_passed_over(rubbish, capfd):
+    from io import BytesIO
+
+    request = json.dumps({"type": "request", "seq": 1, "command": "threads"}).encode()
+    whole = b"" if b"999" in rubbish else b"Content-Length: %d\r\n\r\n%s" % (len(request), request)
+    out = BytesIO()
+    _converse(BytesIO(rubbish + whole), out, Adapter(lambda launch: REAL, REAL, None))
+    assert out.getvalue().count(b'"success": true') == (1 if whole else 0)
+
+
+def test_a_pause_stops_what_is_under_way():
+    with editor_of() as editor:
+        launched(editor)
+        editor.stop()
+        editor.client.continue_(1)
+        editor.pause(1)
+        assert editor.stop()[0] in ("pause", "end")
+
+
+def test_the_verb_serves_on_a_port_and_on_standard_input():
+    command = [sys.executable, "-m", "cwm_jax", "debug", EXAMPLE, "--real", "--unsafe", "--dap"]
+    with subprocess.Popen([*command, "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+        port = int(server.stdout.readline().rsplit(":", 1)[1])
+        for _ in range(2):  # one after another
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                converse(Editor(client.makefile("wb"), client.makefile("rb")))
+        server.kill()
+    with subprocess.Popen([*command, "-"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        converse(Editor(server.stdin, server.stdout))
+        assert server.wait(20) == 0
+
+
+def converse(editor):
+    editor.send("launch", {})
+    editor.event("initialized")
+    editor.configuration_done()
+    assert editor.stop() == ("entry", 20, "main")
+    editor.next(1)
+    assert editor.stop() == ("step", 21, "main")
+    editor.disconnect()
