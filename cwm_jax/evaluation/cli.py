@@ -30,13 +30,20 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--suite", default="run", metavar="S", help="what is asked, see below; default: run")
     subject = parser.add_mutually_exclusive_group()
-    subject.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    subject.add_argument(
+        "--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/"
+    )
     subject.add_argument("--endpoint", metavar="URL", help="server, such as http://127.0.0.1:8000")
     parser.add_argument("--model", default="", metavar="NAME", help="with --endpoint; default: the first it lists")
-    parser.add_argument("--vocabulary", type=Path, metavar="FILE", help="with --endpoint: its vocabulary, for token ids")
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="with --endpoint: its vocabulary, for token ids"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N items of each suite; default: all")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where results go; default: evaluation/ in the run's folder; of `run`: the run"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results go; default: evaluation/ in the run's folder; of `run`: the run",
     )
     parser.add_argument("--unsafe", action="store_true", help="judge without bubblewrap: for models that you trust")
     arguments = parser.parse_args(argv)

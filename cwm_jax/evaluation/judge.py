@@ -1,8 +1,9 @@
-"""Whether an assertion holds, found by running it in the sandbox: answers are compared by value, never as texts."""
+"""Whether an assertion holds: answers are compared by value, never as texts, and run in the sandbox for it."""
 
 import ast
 from typing import NamedTuple
 
+from cwm_jax.evaluation.metrics import parsed
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, record
 from cwm_jax.tracing.wrap import wrap_call
@@ -18,18 +19,25 @@ class Verdict(NamedTuple):
 
 
 def returns(expected: str, answer: str, isolation: Isolation) -> Verdict:
-    """Whether the expression `answer` has the value of `expected`. The program under test is not there to ask."""
+    """Whether the expression `answer` has the value of the literal `expected`; one that is no literal is run.
+
+    The program under test is not there to be called.
+    """
     try:
-        value = ast.unparse(ast.parse(answer.strip(), mode="eval"))
+        tree = parsed(answer.strip(), "eval")
+        value = ast.unparse(tree)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return Verdict(False, "no Python value")
-    return _holds("", f"({expected}) == ({value})", isolation)
+    try:
+        return _verdict(ast.literal_eval(expected) == ast.literal_eval(tree))
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return _holds("", f"({expected}) == ({value})", isolation)
 
 
 def gives(code: str, arguments: str, output: str, isolation: Isolation) -> Verdict:
     """Whether the function `f` of `code`, called with `arguments`, returns `output`."""
     try:
-        call = ast.parse(f"f({arguments})", mode="eval").body
+        call = parsed(f"f({arguments})", "eval").body
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
             raise SyntaxError("more than a call")
         expression = f"{ast.unparse(call)} == ({output})"
@@ -45,5 +53,8 @@ def _holds(code: str, expression: str, isolation: Isolation) -> Verdict:
         return Verdict(False, str(error))
     if run.verdict != "returned":
         return Verdict(False, f"does not evaluate: {run.verdict}")
-    right = run.frames[-1].value == "True"
+    return _verdict(run.frames[-1].value == "True")
+
+
+def _verdict(right: bool) -> Verdict:
     return Verdict(right, "" if right else "wrong value")

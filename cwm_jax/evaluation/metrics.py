@@ -165,7 +165,7 @@ def _state_category(
 def _kind(value: str) -> str:
     """The category of a value by its `repr`; "number" where the statement has to decide."""
     try:
-        node = _parse(value, "eval").body
+        node = parsed(value, "eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return "other"
     if isinstance(node, ast.UnaryOp):
@@ -211,7 +211,7 @@ def _statement(source: str) -> ast.stmt | None:
         text = text.removeprefix("el")
     for candidate in (text, f"{text} pass"):
         try:
-            return next(iter(_parse(candidate, "exec").body), None)
+            return next(iter(parsed(candidate, "exec").body), None)
         except (SyntaxError, ValueError):
             continue
     return None
@@ -236,12 +236,12 @@ def _outcome(trace: Trace) -> tuple[str, str | None]:
 def equal_values(left: str, right: str) -> bool:
     """Whether two texts are literals of equal values; nothing is run."""
     try:
-        return ast.literal_eval(_parse(left, "eval")) == ast.literal_eval(_parse(right, "eval"))
+        return ast.literal_eval(parsed(left, "eval")) == ast.literal_eval(parsed(right, "eval"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return False
 
 
-def _parse(text: str, mode: str) -> ast.AST:
+def parsed(text: str, mode: str) -> ast.AST:
     """`ast.parse` without the warnings that odd predicted literals would print."""
     with warnings.catch_warnings(action="ignore"):
         return ast.parse(text, mode=mode)

@@ -4,6 +4,8 @@ import ast
 import re
 import textwrap
 
+from cwm_jax.evaluation.metrics import parsed
+
 OPEN, CLOSE = "[ANSWER]", "[/ANSWER]"
 REASONING = (
     "You are a careful programmer who runs code in the head. Think before you answer; write your thoughts first:\n\n"
@@ -77,7 +79,7 @@ def _sides(answer: str) -> tuple[ast.expr, ast.expr] | None:
 
 def _parsed(expression: str) -> ast.expr | None:
     try:
-        return ast.parse(expression, mode="eval").body
+        return parsed(expression, "eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
 
