@@ -1,12 +1,10 @@
 """Suites against a server that knows what programs do: the perfect model gets all, a changed one what was changed."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from true_server import Oracle, byte_vocabulary, last_value
 
-from cwm_jax.evaluation import words
 from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.endpoint import Endpoint
 from cwm_jax.evaluation.metrics import METRICS

@@ -148,9 +148,8 @@ class Oracle:
         message = {"role": "assistant", "content": f"<think>\n[ANSWER] 0 [/ANSWER]?\n</think>\n[ANSWER]\n{text}"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-        return 200, {
-            "id": "1", "object": "chat.completion", "created": 0, "model": "oracle", "choices": [choice], "usage": usage,
-        }  # fmt: skip
+        head = {"id": "1", "object": "chat.completion", "created": 0, "model": "oracle"}
+        return 200, {**head, "choices": [choice], "usage": usage}
 
     @contextmanager
     def serving(self) -> Iterator[str]:
