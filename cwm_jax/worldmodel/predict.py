@@ -1,25 +1,32 @@
 """Predicting what a program does without running it."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from cwm_jax import config as configuration
 from cwm_jax.data.prepare import VOCABULARY, DataConfig
 from cwm_jax.inference.engine import Engine, EngineConfig
-from cwm_jax.inference.request import Request
+from cwm_jax.inference.request import Request, Token
+from cwm_jax.inference.streams import Streams
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
-from cwm_jax.tracing import Trace
+from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.compact.symbols import plain
+from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
+from cwm_jax.tracing.trace import Event
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.state import trained_weights
+from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
 _LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
 
 
 class WorldModel:
-    """A trained model with its vocabulary and its form of traces.
+    """A trained model with its vocabulary and its form of traces. A `Predictor`.
 
     Attributes:
       experiment: the configuration that it was trained with.
@@ -27,6 +34,8 @@ class WorldModel:
       vocabulary: its vocabulary.
       engine: answers with it.
     """
+
+    what_if = True
 
     def __init__(self, run: Path):
         """Loads the newest checkpoint of a run's folder.
@@ -45,9 +54,11 @@ class WorldModel:
         self._form = self.experiment.data.form
         self.step, params = trained_weights(run, self.experiment, self.vocabulary.vocab_size)
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
-        trained = max(self.experiment.data.buckets)
-        config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * trained)
-        pages = config.slots * -(-2 * trained // config.page)  # most sequences are no longer; one of any length fits
+        self._trained = max(self.experiment.data.buckets)
+        config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * self._trained)
+        pages = config.slots * -(
+            -2 * self._trained // config.page
+        )  # most sequences are no longer; one of any length fits
         self.engine = Engine(rebuild, params, replace(config, pages=pages))
 
     def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
@@ -62,30 +73,95 @@ class WorldModel:
         Raises:
           ValueError: a context is no program, or is far longer than what the model was trained on.
         """
-        prompts = [self.vocabulary.encode_segments(self._form.context(context)) for context in contexts]
-        trained = max(self.experiment.data.buckets)
-        longest = _LONGEST_PROMPT * trained
-        if (found := max(map(len, prompts), default=0)) > longest:
-            raise ValueError(f"a program has {found:,} tokens; this model predicts those of at most {longest:,}")
-        stop = (self.vocabulary.eos_id,)
-        requests = [Request(tuple(prompt), trained, stop_ids=stop) for prompt in prompts]
+        requests = [self._request(self._form.context(context)) for context in contexts]
         for context, answer in zip(contexts, self.engine.generate(requests)):
-            yield self._form.trace(context, self._pieces(answer.ids))
+            yield self._form.trace(context, (piece for piece, _ in self._pieces(answer.tokens)))
 
-    def _pieces(self, ids: list[int]) -> Iterator[str]:
-        """Ids as pieces: control symbols by name, the plain text between them whole."""
+    def futures(
+        self,
+        context: str,
+        frames: Sequence[Frame],
+        *,
+        first: Event | None = None,
+        until: Until | None = None,
+        samples: int = 1,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[Future]:
+        """How the model goes on from given frames, as `Predictor` says; the samples are drawn together."""
+        given = self._form.prefix(context, frames)
+        given += [EVENT_TOKENS[first]] if first else []
+        asked = self._request([*self._form.context(context), *given])
+        requests = [replace(asked, temperature=temperature, seed=seed + index) for index in range(samples)]
+        with closing(Streams(self.engine, requests)) as streams:
+            return [
+                self._future(context, given, len(frames), first is not None, streams, number, until)
+                for number in streams.numbers
+            ]
+
+    def _future(
+        self,
+        context: str,
+        given: list[str],
+        known: int,
+        asked: bool,
+        streams: Streams,
+        number: int,
+        until: Until | None,
+    ) -> Future:
+        """One future, read while it is made, and no further than `until` lets it come."""
+        scores = [0.0] * len(given)  # log-probabilities of the pieces
+
+        def pieces() -> Iterator[str]:
+            yield from given
+            for piece, score in self._pieces(streams.tokens(number)):
+                scores.append(score)
+                yield piece
+
+        def sure(places: range) -> float:
+            return math.exp(sum(scores[places.start : places.stop]))
+
+        found: list[Predicted] = []
+        complete, reason = False, ""
+        try:
+            for told in islice(self._form.told(context, pieces()), known, None):
+                values = tuple((name, sure(places)) for name, places in told.values.items())
+                found.append(Predicted(told.frame, sure(told.head), values, asked=asked and not found))
+                if until is not None and until(found):
+                    break
+            else:
+                complete = True
+        except TraceSyntaxError as error:
+            reason = str(error)
+            if streams.finish(number) == "length":
+                reason = f"it takes more than the {self._trained:,} tokens that the model was trained on"
+        return Future(tuple(found), complete, reason, sum(scores))
+
+    def _request(self, pieces: Sequence[str]) -> Request:
+        """Asks for the likeliest continuation; raises ValueError where the pieces are far more than was trained on."""
+        ids, longest = self.vocabulary.encode_segments(pieces), _LONGEST_PROMPT * self._trained
+        if len(ids) > longest:
+            raise ValueError(f"a program has {len(ids):,} tokens; this model predicts those of at most {longest:,}")
+        return Request(tuple(ids), self._trained, stop_ids=(self.vocabulary.eos_id,))
+
+    def _pieces(self, tokens: Iterable[Token]) -> Iterator[tuple[str, float]]:
+        """Tokens as pieces, control symbols by name, the plain text between them whole; with log-probabilities."""
         controls = {self.vocabulary.token_id(symbol): symbol for symbol in self._form.control_symbols}
-        text: list[int] = []
-        for token in ids:
-            if token not in controls:
+        text: list[Token] = []
+        for token in tokens:
+            if token.id not in controls:
                 text.append(token)
                 continue
-            if text:
-                yield from plain(self.vocabulary.decode(text))
-                text = []
-            yield controls[token]
-        if text:
-            yield from plain(self.vocabulary.decode(text))
+            yield from self._text(text)
+            text.clear()
+            yield controls[token.id], token.logprob
+        yield from self._text(text)
+
+    def _text(self, tokens: list[Token]) -> Iterator[tuple[str, float]]:
+        if tokens:
+            first, *rest = plain(self.vocabulary.decode(token.id for token in tokens))
+            yield first, sum(token.logprob for token in tokens)
+            yield from ((piece, 0.0) for piece in rest)
 
 
 def newest_run(root: Path = Path("runs")) -> Path:

@@ -58,7 +58,7 @@ class RealRun:
         ended = False
         for index in range(start, len(trace.frames)):
             frame = trace.frames[index]
-            values = tuple((name, 1.0) for name, _ in frame.locals or ())
+            values = tuple((name, 1.0) for name in (dict(frame.locals) if frame.value is None else [""]))
             found.append(Predicted(frame, values=values, asked=first is not None and not found))
             if ended := until is not None and until(found):
                 break

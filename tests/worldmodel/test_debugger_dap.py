@@ -1,6 +1,7 @@
 """The Debug Adapter Protocol server, driven by a client from the package index; every message is held to the schema."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -270,3 +271,21 @@ def converse(editor):
     editor.next(1)
     assert editor.stop() == ("step", 21, "main")
     editor.disconnect()
+
+
+def test_what_the_extension_starts_answers(tmp_path):
+    """The manifest names an executable that is an adapter; linked from elsewhere, as VS Code finds it."""
+    manifest = json.loads((ROOT / "experiments/vscode/package.json").read_text())
+    (debugger,) = manifest["contributes"]["debuggers"]
+    linked = tmp_path / "extension"
+    linked.symlink_to(ROOT / "experiments/vscode")
+    environment = os.environ | {"CWM_PYTHON": sys.executable}
+    with subprocess.Popen(
+        [linked / debugger["program"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as adapter:
+        editor = Editor(adapter.stdin, adapter.stdout)
+        properties = debugger["configurationAttributes"]["launch"]["properties"]
+        assert {"program", "function", "args", "stopOnEntry", "real", "checkpoint"} == set(properties)
+        assert "nowhere" in editor.send("launch", {"program": "nowhere.py"}).message
+        editor.disconnect()
+        assert adapter.wait(20) == 0

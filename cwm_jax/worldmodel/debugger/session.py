@@ -239,6 +239,12 @@ class Session:
         run = f"{run}: {trace.reason}" if trace.reason else run
         return Parting(len(self.frames), index, real, changed, run)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from cwm_jax.worldmodel.debugger.picture import picture
+
+        return picture(self)
+
     def _move(self, advance: Callable[[Going], object]) -> Stop:
         going = self._going()
         self._check(going)

@@ -17,7 +17,7 @@ from cwm_jax.worldmodel.debugger.session import Session
 _ASSIGNMENT = re.compile(r"\s*(\w+)\s*=(?!=)\s*(.+)", re.DOTALL)
 _AROUND = 5  # lines that `list` shows on either side
 _PATIENCE = 2.0  # seconds before a command shows its progress
-_STARTS = {"call": "--Call--", "return": "--Return--", "exception": "--Exception--"}
+_STARTS = {"call": "--Call--", "return": "--Return--"}
 
 
 class Terminal(cmd.Cmd):
@@ -298,9 +298,11 @@ class Terminal(cmd.Cmd):
 
     def _show(self) -> None:
         frame, last = self._session.at, self._session.frames[-1]
-        if frame.event in _STARTS:
+        if frame.event == "exception":
+            self._say(frame.value)
+        elif frame.event in _STARTS:
             self._say(_STARTS[frame.event])
-        value = "" if frame.value is None else f"->{frame.value}"
+        value = f"->{frame.value}" if frame.event == "return" else ""
         self._say(f"> {telling.place(self._session, -1)}{value}")
         self._say(f"-> {frame.source.strip()}{self._percent(last.sure)}")
 
