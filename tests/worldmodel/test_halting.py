@@ -1,0 +1,137 @@
+"""Halting: predictions that are called predictions, the benchmark, and the verb."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from cwm_jax.evaluation.halting import PROVED, evaluate_halting
+from cwm_jax.evaluation.halting_programs import programs
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing import record
+from cwm_jax.tracing.sources import composed
+from cwm_jax.tracing.wrap import wrap
+from cwm_jax.worldmodel.halting import halts
+from cwm_jax.worldmodel.halting.rollout import read_off, repeated_state
+from cwm_jax.worldmodel.halting.runs import Program
+from cwm_jax.worldmodel.predictor import RealRollout
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def rollout(code, arguments, frames=60):
+    (trace,) = RealRollout(frames, Isolation.LIMITS_ONLY).predict([wrap(code, "f", arguments)])
+    return trace
+
+
+def test_a_return_predicts_an_end_and_a_state_that_comes_back_a_loop():
+    assert read_off(rollout("def f(n):\n    return n", "1")).verdict == "terminates"
+    looping = rollout("def f(n):\n    while n:\n        n = n", "1")
+    said = read_off(looping)
+    assert said.verdict == "loops" and said.state == {"n": "1"}
+    first, again = said.frames
+    assert looping.frames[first].source == looping.frames[again].source
+    assert read_off(looping, "line 1: 'random'").verdict == "unknown"
+    assert read_off(rollout("def f(n):\n    while n:\n        n += 1", "1")).verdict == "unknown"
+
+
+def test_items_that_are_alike_are_no_state_that_comes_back():
+    code = "def f(xs):\n    y = 0\n    for x in xs:\n        y = x\n        y = 0\n    return [y for x in xs]"
+    trace = record(wrap(code, "f", "[1, 1, 1, 1]"), isolation=Isolation.LIMITS_ONLY)
+    assert trace.complete and repeated_state(trace) is None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_state_comes_back_in_programs_that_end(seed):
+    program = composed.generate(Random(seed), 2)
+    for trace in RealRollout(2000, Isolation.LIMITS_ONLY).predict(program.contexts()):
+        assert read_off(trace).verdict == "terminates"
+        assert repeated_state(trace) is None
+
+
+def test_without_a_run_nothing_is_proved():
+    answer = halts(wrap("def f():\n    return 1", "f"), rollout("def f():\n    return 1", ""), None)
+    assert (answer.verdict, answer.proof) == ("terminates", False)
+    assert [one.by for one in answer.evidence] == ["prediction"]
+
+
+def test_a_proof_overrules_a_prediction():
+    wrong = rollout("def f(n):\n    while n:\n        n = n", "1")
+    answer = halts(wrap("def f(n):\n    return n", "f", "1"), wrong, Isolation.LIMITS_ONLY)
+    assert (answer.verdict, answer.proof) == ("terminates", True)
+    assert [one.verdict for one in answer.evidence] == ["loops", "terminates"]
+
+
+# The benchmark.
+
+
+def test_the_benchmark_is_what_its_generator_makes_and_balanced():
+    stored = [json.loads(line) for line in PROVED.read_text().splitlines()]
+    assert [(one["name"], one["context"], one["verdict"]) for one in stored] == [
+        (one.name, one.context, one.verdict) for one in programs()
+    ]
+    verdicts = [one["verdict"] for one in stored]
+    assert len(stored) >= 200 and verdicts.count("loops") == verdicts.count("terminates")
+    assert len({one["context"] for one in stored}) == len(stored)
+
+
+@pytest.mark.parametrize("place", range(7, 236, 40))
+def test_the_reasons_of_the_benchmark_can_be_checked_again(place):
+    program = json.loads(PROVED.read_text().splitlines()[place])
+    answer = halts(program["context"], None, Isolation.LIMITS_ONLY)
+    assert (answer.verdict, answer.proof) == (program["verdict"], True)
+    assert next(one.by for one in answer.evidence if one.proof) == program["proof"]["by"]
+
+
+def test_real_rollouts_are_never_wrong():
+    result = evaluate_halting(RealRollout(128, Isolation.LIMITS_ONLY), limit=26)
+    assert result["programs"] == 26 and result["false_loops"] == result["false_terminates"] == 0
+    assert result["accuracy"] + result["unknown"] == 1 and result["accuracy"] > 0.5
+    assert result["spared"]["programs"] == round(26 * result["accuracy"])
+
+
+# The verb.
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "cwm_jax", "halts", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_verb_proves_without_a_model_and_predicts_with_one(tmp_path, trained_run):
+    (tmp_path / "one.py").write_text("def f(n):\n    while n:\n        n = -n\n")
+    proved = run("one.py:f", "--args", "3", "--format", "json", "--unsafe", cwd=tmp_path)
+    answer = json.loads(proved.stdout)
+    assert proved.returncode == 0, proved.stderr
+    assert (answer["verdict"], answer["proof"]) == ("loops", True) and answer["evidence"][-1]["details"]["period"] == 2
+    predicted = run(
+        "one.py:f", "--args", "3", "--format", "json", "--no-run", "--checkpoint", trained_run, cwd=tmp_path
+    )
+    answer = json.loads(predicted.stdout)
+    assert predicted.returncode == (3 if answer["verdict"] == "unknown" else 0) and answer["proof"] is False
+    assert [one["by"] for one in answer["evidence"]] == ["prediction"]
+
+
+@pytest.mark.parametrize(
+    "text, arguments, complaint",
+    [
+        ("def f(:", ["one.py:f"], "does not parse"),
+        ("def f(): pass", ["one.py:g"], "no function 'g'"),
+        ("def f(): pass", ["one.py"], "start marker"),
+        ("def f(): pass", ["one.py:f", "--no-run"], "no checkpoint"),
+    ],
+)
+def test_bad_calls_of_the_verb_are_explained(text, arguments, complaint, tmp_path):
+    (tmp_path / "one.py").write_text(text)
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_program_without_an_entry_is_explained():
+    with pytest.raises(ValueError, match="start marker"):
+        Program("def f():\n    pass\n")
