@@ -15,6 +15,7 @@ _SUITES = """suites:
   cruxeval-input-…     the same four: which arguments make it return that
   traces-cruxeval      the nine trace metrics (Table 9), by length and type, teacher-forced beside free-running
   traces-own           the same for the test sets of a run
+  halting, holes       programs that end or never do; expressions found again
   all, or how several begin, such as cruxeval or cruxeval-output
 
 The key of an endpoint is read from OPENAI_API_KEY. Interrupted, the same command goes on from the last item."""

@@ -5,10 +5,11 @@ Traces need control tokens. Where the vocabulary's file is known here, prompts g
 prompts as these tokens and writes them in answers, as vLLM does (`skip_special_tokens`).
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Endpoint:
         fields |= {"max_tokens": ask.max_tokens, "stop": stops or None}
         extensions: dict[str, Any] = {}
         if symbols:
-            extensions = {"skip_special_tokens": False, "add_special_tokens": False}
+            extensions = {"skip_special_tokens": False} | ({} if in_ids else {"add_special_tokens": False})
         if in_ids:
             ids = [self._vocabulary.token_id(stop) for stop in ask.stop if stop in self.form.control_symbols]
             extensions |= {"return_token_ids": True, "stop_token_ids": [*ids, self._vocabulary.eos_id]}
@@ -96,12 +97,13 @@ class Endpoint:
             return Said(self._closed(ask, pieces, finish, bool(symbols)), tokens, finish)
         if (made := getattr(choice, "token_ids", None)) is None:
             raise CannotDo(f"{self.name} {_NO_IDS}")
-        found = list(pieces_of_ids(self._vocabulary, self.form.control_symbols, made))
         scores = list(choice.logprobs.token_logprobs or ()) if choice.logprobs else []
-        closed = self._closed(ask, [piece.text for piece in found], finish, True)
-        sums = [sum(scores[index] for index in piece.tokens) for piece in found] if len(scores) == len(made) else []
-        sums += [0.0] * (len(closed) - len(found)) if sums else []
-        return Said(closed, len(made), finish, tuple(sums))
+        told = len(scores) == len(made)
+        scored = zip(made, scores if told else [0.0] * len(made))
+        found = list(pieces_of_ids(self._vocabulary, self.form.control_symbols, scored))
+        closed = self._closed(ask, [piece for piece, _ in found], finish, True)
+        sums = [logprob for _, logprob in found] + [0.0] * (len(closed) - len(found))
+        return Said(closed, len(made), finish, tuple(sums) if told else ())
 
     def _closed(self, ask: Ask, pieces: list[str], finish: str, symbols: bool) -> tuple[str, ...]:
         """The pieces with the symbol that ended them, which servers may leave out."""
@@ -148,7 +150,7 @@ class Endpoint:
         ids = prompt + [token for piece in pieces for token in piece]
         fields = {"prompt": ids, "max_tokens": 1, "temperature": 0.0}
         try:
-            answer = self._asked(self._client.completions.create, fields, {"prompt_logprobs": 1})
+            answer = self._asked(self._client.completions.create, fields, {"prompt_logprobs": 0})
         except openai.BadRequestError as error:
             return f"refused: {error.message}"
         told = getattr(answer.choices[0], "prompt_logprobs", None)
@@ -175,14 +177,16 @@ class Endpoint:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _asked(self, call: Callable[..., Any], fields: dict[str, Any], extensions: dict[str, Any]) -> Any:
-        """The server's reply, to a request without `extensions` where it refuses those."""
+        """The server's reply, to a request without those of `extensions` that it refuses by name."""
         fields = {"model": self._model} | {name: value for name, value in fields.items() if value is not None}
-        try:
-            return self._told(lambda: call(**fields, extra_body=extensions))
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if not any(name in error.message for name in extensions):
-                raise
-            return self._told(lambda: call(**fields))
+        while True:
+            try:
+                return self._told(partial(call, **fields, extra_body=extensions))
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                known = {name: value for name, value in extensions.items() if name not in error.message}
+                if len(known) == len(extensions):
+                    raise
+                extensions = known
 
     def _told(self, ask: Callable[[], Any]) -> Any:
         try:
@@ -194,12 +198,9 @@ class Endpoint:
 
 
 def _taken(token: int, told: dict[str, dict[str, Any]]) -> Forced:
-    """How a token was taken, from log-probabilities by id, as vLLM tells them: that of the token, and the largest."""
-    logprobs = {int(name): place["logprob"] for name, place in told.items()}
-    own = logprobs.get(token, float("-inf"))
-    rank = told.get(str(token), {}).get("rank")
+    """How a token was taken, from what vLLM's protocol tells of it under its id: log-probability, and maybe rank."""
+    own = told.get(str(token), {})
+    logprob, rank = own.get("logprob", -math.inf), own.get("rank")
     if rank is not None:
-        return Forced(own, rank == 1)
-    if len(logprobs) > 1 or own == float("-inf"):
-        return Forced(own, own >= max(logprobs.values(), default=0.0))
-    return Forced(own, True if own > -0.69 else None)  # above one half there is no likelier one
+        return Forced(logprob, rank == 1)
+    return Forced(logprob, True if logprob > -math.log(2) else None)  # above one half there is no likelier one

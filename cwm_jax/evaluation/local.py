@@ -43,8 +43,8 @@ class LocalModel:
         """The answers, at most as long as the longest row trained on."""
         prepared = [self._request(ask) for ask in asks]
         answers = self.world.engine.generate([one for one in prepared if isinstance(one, Request)])
-        for ask, one in zip(asks, prepared):
-            yield Said(reason=one) if isinstance(one, str) else self._said(ask, next(answers))
+        for one in prepared:
+            yield Said(reason=one) if isinstance(one, str) else self._said(next(answers))
 
     def _request(self, ask: Ask) -> Request | str:
         """What the engine is asked, or why it cannot be."""
@@ -62,12 +62,11 @@ class LocalModel:
         limit = min(ask.max_tokens, self._trained)
         return Request(tuple(ids), limit, ask.temperature, ask.top_p, ask.seed, stop_ids=tuple(stops))
 
-    def _said(self, ask: Ask, answer: Completion) -> Said:
-        logprobs = [token.logprob for token in answer.tokens]
-        pieces = list(pieces_of_ids(self._vocabulary, self.form.control_symbols, answer.ids))
-        spelled = tuple(piece.text for piece in pieces)
-        sums = tuple(sum(logprobs[index] for index in piece.tokens) for piece in pieces)
-        return Said(spelled, len(logprobs), "stop" if answer.finish == "stop" else "length", sums)
+    def _said(self, answer: Completion) -> Said:
+        scored = ((token.id, token.logprob) for token in answer.tokens)
+        pieces = list(pieces_of_ids(self._vocabulary, self.form.control_symbols, scored))
+        texts, logprobs = zip(*pieces) if pieces else ((), ())
+        return Said(texts, len(answer.tokens), "stop" if answer.finish == "stop" else "length", logprobs)
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Said]:
         raise CannotDo("a checkpoint of traces holds no conversation; serve one that does and name it with --endpoint")

@@ -58,18 +58,19 @@ def _one(suite: Suite | Whole, model: Model, out: Path, limit: int | None, isola
     mark = hashlib.sha256(f"{model.identity} {suite!r}".encode()).hexdigest()[:16]
     try:
         if isinstance(suite, Whole):
-            return _whole(suite, model, path.with_suffix(".json"), mark, limit)
+            return _whole(suite, model, path.with_suffix(".json"), f"{mark} {limit}", limit, isolation)
         items = list(suite.items(model))[:limit]
         return suite.score(_records(suite, model, items, path, mark, isolation))
     except CannotDo as error:
         return {"cannot": str(error)}
 
 
-def _whole(suite: Whole, model: Model, path: Path, mark: str, limit: int | None) -> dict[str, Any]:
-    mark = f"{mark} {limit}"
+def _whole(
+    suite: Whole, model: Model, path: Path, mark: str, limit: int | None, isolation: Isolation
+) -> dict[str, Any]:
     if path.exists() and (saved := json.loads(path.read_text()))["mark"] == mark:
         return saved["found"]
-    found = suite.measure(TracePredictor(model), limit)
+    found = suite.measure(TracePredictor(model), limit, isolation)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"mark": mark, "found": found})
     return found

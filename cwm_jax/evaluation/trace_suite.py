@@ -36,6 +36,7 @@ class TestProgram(NamedTuple):
     context: str
 
 
+@dataclass(frozen=True)
 class CruxEvalPrograms:
     """The programs of CRUXEval, each called by a marked `main`."""
 
@@ -47,6 +48,7 @@ class CruxEvalPrograms:
         return [TestProgram(row.id, wrap(row.code, "f", row.input)) for row in read_rows()]
 
 
+@dataclass(frozen=True)
 class OwnPrograms:
     """The test sets that were recorded with a run's training data."""
 

@@ -1,43 +1,46 @@
 """Pieces: a text cut so that each is one control symbol or plain text, from token ids or from a text."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator
 
 from cwm_jax.text.vocabulary import Vocabulary
 
 
-class Piece(NamedTuple):
-    """One piece, and the tokens that spell it.
-
-    Attributes:
-      text: the name of a control symbol, or plain text.
-      tokens: indices of its tokens.
-    """
-
-    text: str
-    tokens: range
-
-
-def pieces_of_ids(vocabulary: Vocabulary, symbols: Collection[str], ids: Sequence[int]) -> Iterator[Piece]:
+def pieces_of_ids(
+    vocabulary: Vocabulary, symbols: Collection[str], scored: Iterable[tuple[int, float]]
+) -> Iterator[tuple[str, float]]:
     """The pieces that ids spell: each of `symbols` by its name, the plain text between them whole.
 
-    Plain text that spells the name of a symbol comes as two pieces, so that no piece is taken for what it is not.
+    Plain text that spells the name of a symbol comes as two pieces, so that no piece is taken for what it is not. A
+    piece comes as soon as it is known to end.
+
+    Args:
+      scored: ids, each with its log-probability.
+
+    Yields:
+      A piece and its log-probability, the sum over its tokens.
     """
     names = {vocabulary.token_id(symbol): symbol for symbol in symbols}
-    start = 0
-    for index, token in enumerate([*ids, None]):
-        if token is not None and token not in names:
+    ids: list[int] = []
+    total = 0.0
+
+    def text() -> Iterator[tuple[str, float]]:
+        spelled = vocabulary.decode(ids) if ids else ""
+        if spelled in symbols:
+            yield from ((spelled[:1], 0.0), (spelled[1:], total))
+        elif spelled:
+            yield spelled, total
+
+    for token, logprob in scored:
+        if token not in names:
+            ids.append(token)
+            total += logprob
             continue
-        if start < index:
-            text = vocabulary.decode(ids[start:index])
-            if text in symbols:
-                yield from (Piece(text[:1], range(start, start)), Piece(text[1:], range(start, index)))
-            else:
-                yield Piece(text, range(start, index))
-        if token is not None:
-            yield Piece(names[token], range(index, index + 1))
-        start = index + 1
+        yield from text()
+        ids.clear()
+        total = 0.0
+        yield names[token], logprob
+    yield from text()
 
 
 def pieces_of_text(symbols: Collection[str], text: str) -> list[str]:
