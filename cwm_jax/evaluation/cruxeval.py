@@ -137,14 +137,16 @@ class Input:
             draws=[Draw(float(sample > 0), sample) for _ in rows for sample in range(self.samples)],
         )
         calls = [list(islice(drawn, self.samples)) for _ in rows]
-        frames = [list(dict.fromkeys(one.frames[0] for one in some if one.frames)) for some in calls]
+        frames = [
+            list(dict.fromkeys(frame for one in some for frame in one.frames[:1] if frame.locals)) for some in calls
+        ]
         starts = [(context, (frame,)) for context, some in zip(contexts, frames) for frame in some]
         outcomes = predicted(model, starts, _SHORT if step else _LONG, step=step)
         for row, some, distinct in zip(rows, calls, frames):
             ends = list(islice(outcomes, len(distinct)))
             tokens = sum(one.tokens for one in (*some, *ends))
             if not distinct:
-                yield Answer(None, tokens, some[0].reason)
+                yield Answer(None, tokens, some[0].reason or "no arguments")
                 continue
             fitting = (i for i, one in enumerate(ends) if one.value and equal_values(one.value, row.output))
             chosen = next(fitting, 0)
@@ -174,7 +176,7 @@ def _with_output(row: Row) -> str:
 def _arguments(code: str, frame: Frame) -> str:
     """The argument list that makes a call frame."""
     parameters, values = _function(code).args, dict(frame.locals or ())
-    stars = {parameters.vararg.arg: "*" if parameters.vararg else ""} if parameters.vararg else {}
+    stars = {parameters.vararg.arg: "*"} if parameters.vararg else {}
     stars |= {parameters.kwarg.arg: "**"} if parameters.kwarg else {}
     stars |= {argument.arg: f"{argument.arg}=" for argument in parameters.kwonlyargs}
     return ", ".join(f"{stars.get(name, '')}{value}" for name, value in values.items())

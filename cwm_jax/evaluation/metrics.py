@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from cwm_jax.tracing.language import resolve, to_json
 from cwm_jax.tracing.trace import Frame, Trace
 
+_STATES = ("call", "line")  # frames that show locals, the others show a value
 METRICS = (
     "output_match",
     "valid_format",
@@ -47,7 +48,8 @@ def trace_metrics(predicted: Trace, actual: Trace, count_tokens: Callable[[str],
     """The nine metrics for one trace, keyed by `METRICS`; shares from 0 to 1, the last two in tokens.
 
     Definitions as in the independent reproduction of CWM paper Table 9: surplus predicted frames
-    cost nothing; a missing frame, or one with a value in place of locals or the reverse, counts 0;
+    cost nothing; a missing frame, or one with a value in place of locals or the reverse, counts 0, and one whose
+    locals cannot be read (None) as a wrong state;
     `".."` is compared as written; the order of locals does not matter. `exact` is stricter.
 
     Raises:
@@ -124,6 +126,8 @@ def failure_category(predicted: Trace, actual: Trace) -> str:
     guess, frame = _at(predicted, index), _at(actual, index)
     if guess is None:
         return "stopped early" if predicted.complete else "format"
+    if guess.locals is None and guess.value is None:
+        return "format"
     if frame is None:
         return "ran on"
     statement = _statement(_pending_source(actual.frames[:index]))
@@ -252,7 +256,7 @@ def _at(trace: Trace, index: int) -> Frame | None:
 
 
 def _same_kind(guess: Frame | None, frame: Frame) -> Frame | None:
-    return guess if guess is not None and (guess.locals is None) == (frame.locals is None) else None
+    return guess if guess is not None and (guess.event in _STATES) == (frame.event in _STATES) else None
 
 
 def _state(frame: Frame | None) -> dict[str, str] | None:

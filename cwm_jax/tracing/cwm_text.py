@@ -44,13 +44,42 @@ class CwmText:
         return [index for index, piece in enumerate(pieces) if piece in EVENT_OF]
 
     def trace(self, context: str, pieces: Iterable[str]) -> Trace:
-        """The trace that generated `pieces` spell, as far as they can be read; the rest as for the compact form."""
+        """The trace that generated `pieces` spell.
+
+        A frame that cannot be read has neither locals nor value, and those after it keep their places, as the metrics
+        of paper Table 9 count them; `complete` is then False, as it is for a trace that breaks off, the verdict
+        `malformed`, and `reason` says what was wrong first.
+        """
         frames: list[Frame] = []
-        try:
-            reader = Reader("".join(p if p in st.TRACE_TOKENS else plain_text(p, "predicted text") for p in pieces))
-            while reader.peek() in EVENT_OF:
-                frames.append(parse_frame(reader))
-            reader.expect(st.END_OF_TEXT)
-        except ValueError as error:
-            return Trace(context, tuple(frames), complete=False, verdict="malformed", reason=str(error))
+        wrong, rest = "", [*pieces]
+        while st.FRAME_SEP in rest:
+            end = rest.index(st.FRAME_SEP) + 1
+            try:
+                frames.append(_frame(rest[:end]))
+            except ValueError as error:
+                frames.append(_broken(rest[:end]))
+                wrong = wrong or f"frame {len(frames)}: {error}"
+            rest = rest[end:]
+        if not wrong and rest != [st.END_OF_TEXT]:
+            wrong = f"the text ends in {''.join(rest)[:40]!r}" if rest else "the trace breaks off"
+        if wrong:
+            return Trace(context, tuple(frames), complete=False, verdict="malformed", reason=wrong)
         return Trace(context, tuple(frames), complete=True, verdict="predicted")
+
+
+def _frame(pieces: list[str]) -> Frame:
+    """The frame that pieces spell, its closing symbol included."""
+    checked = (piece if piece in st.TRACE_TOKENS else plain_text(piece, "predicted text") for piece in pieces)
+    reader = Reader("".join(checked))
+    if reader.peek() not in EVENT_OF:
+        raise ValueError(f"expected an event, found {reader.peek()!r}")
+    frame = parse_frame(reader)
+    if reader.peek() is not None:
+        raise ValueError(f"expected the end of the frame, found {reader.peek()!r}")
+    return frame
+
+
+def _broken(pieces: list[str]) -> Frame:
+    """What can be told of a frame that cannot be read: its event, and its source line if it has one."""
+    after = pieces[pieces.index(st.ACTION_SEP) + 1] if st.ACTION_SEP in pieces else st.FRAME_SEP
+    return Frame(EVENT_OF.get(pieces[0], "line"), "" if after in st.TRACE_TOKENS else after)
