@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 
@@ -25,6 +25,7 @@ from cwm_jax.tracing.cwm_text import CwmText
 _PROBE = 16  # control tokens; read as plain text they are several tokens each
 _NO_SYMBOLS = "reads control tokens in prompts as plain text; give the file of its vocabulary with --vocabulary"
 _NO_IDS = "does not return token ids (return_token_ids), which traces need; use a server that does"
+_REFUSALS = (openai.BadRequestError, openai.UnprocessableEntityError)
 _THINKING = {"reasoning": {"enabled": True}, "chat_template_kwargs": {"enable_thinking": True}}
 
 
@@ -52,11 +53,12 @@ class Endpoint:
         self._client = openai.OpenAI(base_url=self._url, api_key=key, max_retries=5, timeout=3600.0)
         self._at_once = at_once
         self._vocabulary = load_vocabulary(vocabulary) if vocabulary else None
-        listed = [one.id for one in self._told(self._client.models.list).data]
+        listed = {one.id: one for one in self._told(self._client.models.list).data}
         if not listed or (model and model not in listed):
             known = ", ".join(listed) or "none"
             raise ValueError(f"--model {model!r} is none of those that {self._url} lists: {known}")
-        self._model = model or listed[0]
+        self._model = model or next(iter(listed))
+        self._longest: int | None = getattr(listed[self._model], "max_model_len", None)
         self.name = self._model
         self.subject = self.identity = f"{self._model} at {self._url}"
         self.form: Form = CwmText()
@@ -71,46 +73,50 @@ class Endpoint:
         yield from self._together(self._complete, asks)
 
     def _complete(self, ask: Ask) -> Said:
-        symbols = set(ask.pieces) & set(self.form.control_symbols)
-        in_ids = bool(symbols) and self._vocabulary is not None
-        stops = [stop for stop in ask.stop if not in_ids or stop not in self.form.control_symbols]
-        fields: dict[str, Any] = {"temperature": ask.temperature, "top_p": ask.top_p, "seed": ask.seed}
-        fields |= {"max_tokens": ask.max_tokens, "stop": stops or None}
-        extensions: dict[str, Any] = {}
-        if symbols:
-            extensions = {"skip_special_tokens": False} | ({} if in_ids else {"add_special_tokens": False})
-        if in_ids:
-            ids = [self._vocabulary.token_id(stop) for stop in ask.stop if stop in self.form.control_symbols]
-            extensions |= {"return_token_ids": True, "stop_token_ids": [*ids, self._vocabulary.eos_id]}
-            fields |= {"prompt": self._vocabulary.encode_segments(ask.pieces), "logprobs": 1}
-        else:
-            fields["prompt"] = "".join(ask.pieces)
+        symbols = not set(self.form.control_symbols).isdisjoint(ask.pieces)
         try:
-            answer = self._asked(self._client.completions.create, fields, extensions)
-        except openai.BadRequestError as error:
+            return self._in_ids(ask) if symbols and self._vocabulary else self._in_text(ask, symbols)
+        except _REFUSALS as error:
             return Said(reason=f"refused: {error.message}")
-        choice = answer.choices[0]
-        finish = "stop" if choice.finish_reason == "stop" else "length"
-        if not in_ids:
-            pieces = pieces_of_text(self.form.control_symbols, choice.text) if symbols else [choice.text]
-            tokens = answer.usage.completion_tokens if answer.usage else 0
-            return Said(self._closed(ask, pieces, finish, bool(symbols)), tokens, finish)
+
+    def _in_ids(self, ask: Ask) -> Said:
+        symbols, vocabulary = self.form.control_symbols, self._vocabulary
+        ids = vocabulary.encode_segments(ask.pieces)
+        ends = [*(vocabulary.token_id(stop) for stop in ask.stop if stop in symbols), vocabulary.eos_id]
+        extensions = {"return_token_ids": True, "stop_token_ids": ends, "skip_special_tokens": False}
+        stops = [stop for stop in ask.stop if stop not in symbols]
+        choice = self._continued(ask, ids, stops, extensions, logprobs=1).choices[0]
         if (made := getattr(choice, "token_ids", None)) is None:
             raise CannotDo(f"{self.name} {_NO_IDS}")
         scores = list(choice.logprobs.token_logprobs or ()) if choice.logprobs else []
         told = len(scores) == len(made)
-        scored = zip(made, scores if told else [0.0] * len(made))
-        found = list(pieces_of_ids(self._vocabulary, self.form.control_symbols, scored))
-        closed = self._closed(ask, [piece for piece, _ in found], finish, True)
+        found = list(pieces_of_ids(vocabulary, symbols, zip(made, scores if told else [0.0] * len(made))))
+        closed = _closed(ask, [piece for piece, _ in found], choice.finish_reason)
         sums = [logprob for _, logprob in found] + [0.0] * (len(closed) - len(found))
-        return Said(closed, len(made), finish, tuple(sums) if told else ())
+        return Said(closed, len(made), _finish(choice.finish_reason), tuple(sums) if told else ())
 
-    def _closed(self, ask: Ask, pieces: list[str], finish: str, symbols: bool) -> tuple[str, ...]:
-        """The pieces with the symbol that ended them, which servers may leave out."""
-        ends = (*ask.stop, st.END_OF_TEXT)
-        if finish == "stop" and symbols and (not pieces or pieces[-1] not in ends):
-            return (*pieces, ends[0])
-        return tuple(pieces)
+    def _in_text(self, ask: Ask, symbols: bool) -> Said:
+        extensions = {"skip_special_tokens": False, "add_special_tokens": False} if symbols else {}
+        answer = self._continued(ask, "".join(ask.pieces), list(ask.stop), extensions)
+        choice = answer.choices[0]
+        pieces: tuple[str, ...] = (choice.text,)
+        if symbols:
+            pieces = _closed(ask, pieces_of_text(self.form.control_symbols, choice.text), choice.finish_reason)
+        return Said(pieces, answer.usage.completion_tokens if answer.usage else 0, _finish(choice.finish_reason))
+
+    def _continued(
+        self, ask: Ask, prompt: str | list[int], stops: list[str], extensions: dict[str, Any], **more: Any
+    ) -> Any:
+        fields = {"prompt": prompt, "max_tokens": self._room(ask.max_tokens, prompt), "stop": stops or None}
+        fields |= {"temperature": ask.temperature, "top_p": ask.top_p, "seed": ask.seed}
+        return self._asked(self._client.completions.create, fields | more, extensions)
+
+    def _room(self, wanted: int, prompt: str | list[int]) -> int:
+        """So many tokens of an answer as the server has room for, if it tells; a text has no more tokens than bytes."""
+        if self._longest is None:
+            return wanted
+        used = len(prompt.encode(errors="replace")) + _PROBE if isinstance(prompt, str) else len(prompt)
+        return max(1, min(wanted, self._longest - used))
 
     @cached_property
     def _reads_symbols(self) -> bool:
@@ -125,18 +131,18 @@ class Endpoint:
 
     def _answer(self, question: Question) -> Said:
         messages = [{"role": "system", "content": question.system}, {"role": "user", "content": question.user}]
-        fields = {"messages": messages, "max_tokens": question.max_tokens, "seed": question.seed}
+        room = self._room(question.max_tokens, question.system + question.user)
+        fields = {"messages": messages, "max_tokens": room, "seed": question.seed}
         fields |= {"temperature": question.temperature, "top_p": question.top_p}
         try:
             reply = self._asked(self._client.chat.completions.create, fields, _THINKING)
         except openai.NotFoundError as error:
             raise CannotDo(f"{self.name} has no /v1/chat/completions: {error.message}") from None
-        except openai.BadRequestError as error:
+        except _REFUSALS as error:
             return Said(reason=f"refused: {error.message}")
         choice = reply.choices[0]
         text = (choice.message.content or "").rpartition("</think>")[2]
-        finish = "stop" if choice.finish_reason == "stop" else "length"
-        return Said((text,), reply.usage.completion_tokens if reply.usage else 0, finish)
+        return Said((text,), reply.usage.completion_tokens if reply.usage else 0, _finish(choice.finish_reason))
 
     def force(self, documents: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Iterator[list[Forced] | str]:
         """For each document how the server takes each piece, by its log-probabilities of prompts."""
@@ -151,7 +157,7 @@ class Endpoint:
         fields = {"prompt": ids, "max_tokens": 1, "temperature": 0.0}
         try:
             answer = self._asked(self._client.completions.create, fields, {"prompt_logprobs": 0})
-        except openai.BadRequestError as error:
+        except _REFUSALS as error:
             return f"refused: {error.message}"
         told = getattr(answer.choices[0], "prompt_logprobs", None)
         if not told:
@@ -182,7 +188,7 @@ class Endpoint:
         while True:
             try:
                 return self._told(partial(call, **fields, extra_body=extensions))
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            except _REFUSALS as error:
                 known = {name: value for name, value in extensions.items() if name not in error.message}
                 if len(known) == len(extensions):
                     raise
@@ -195,6 +201,21 @@ class Endpoint:
             raise ValueError(f"{self._url} wants another key; set OPENAI_API_KEY: {error.message}") from None
         except openai.APIConnectionError as error:  # a timeout is one, too
             raise ConnectionError(f"{self._url} does not answer: {error.__cause__ or error}") from None
+        except (*_REFUSALS, openai.NotFoundError):
+            raise
+        except openai.APIStatusError as error:
+            raise ConnectionError(f"{self._url} answers {error.status_code}: {error.message}") from None
+
+
+def _finish(reason: str | None) -> Literal["stop", "length"]:
+    return "stop" if reason == "stop" else "length"
+
+
+def _closed(ask: Ask, pieces: list[str], reason: str | None) -> tuple[str, ...]:
+    """The pieces with the symbol that ended them, which servers may leave out."""
+    ends = (*ask.stop, st.END_OF_TEXT)
+    missing = reason == "stop" and pieces[-1:] not in [[end] for end in ends]
+    return (*pieces, ends[0]) if missing else tuple(pieces)
 
 
 def _taken(token: int, told: dict[str, dict[str, Any]]) -> Forced:

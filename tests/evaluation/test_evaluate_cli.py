@@ -1,4 +1,4 @@
-"""`evaluate --suite` on a run that has learnt next to nothing, as its users call it; and what a checkpoint says of itself."""
+"""`evaluate --suite` as its users call it, on a run that has learnt next to nothing; a checkpoint as a model."""
 
 import json
 import subprocess
