@@ -110,12 +110,20 @@ class ShardingRules:
         sizes = jax.sharding.get_abstract_mesh().shape
         return P(*(tuple(axis for axis in axes if sizes.get(axis) != 1) or None for axes in mesh_axes))
 
-    def whole(self, name: str, weight: jax.Array) -> jax.Array:
-        """A weight as the network uses it: gathered along the axes that FSDP cuts. Without its axis of layers."""
+    def whole(self, name: str, weight: Any) -> Any:
+        """A weight as the network uses it: gathered along the axes that FSDP cuts. Without its axis of layers.
+
+        Of a weight in parts, such as numbers and their scales, each part lies as the weight where it is as long.
+        """
         if jax.sharding.get_abstract_mesh().empty or name not in WEIGHT_AXES:
             return weight
-        axes = WEIGHT_AXES[name][-weight.ndim :]
-        return reshard(weight, self.spec(*(None if axis in ("embed", "embed_rows") else axis for axis in axes)))
+
+        def gathered(part: jax.Array) -> jax.Array:
+            axes = WEIGHT_AXES[name][-part.ndim :]
+            whole = [size == 1 or axis in ("embed", "embed_rows") for axis, size in zip(axes, part.shape)]
+            return reshard(part, self.spec(*(None if one else axis for one, axis in zip(whole, axes))))
+
+        return jax.tree.map(gathered, weight)
 
     def shardings(self, tree: Any, mesh: Mesh) -> Any:
         """The sharding of every array in a tree of weights, or of an optimiser's state, which names them alike.

@@ -4,10 +4,11 @@ Shapes: B batch, S query positions, T key positions, D model, H query heads, G K
 K head dim, F feed-forward, V vocabulary, L layers, W convolution taps.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,10 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 from jax.sharding import reshard
 
-from cwm_jax.model.attention import CausalBlocks, Reference, Splash, masked_attention, visible
+from cwm_jax.model.attention import CausalBlocks, Reference, Splash
 from cwm_jax.model.components import NormalInit, QKNorm, ScaledInit, ShortConv, rms_norm
 from cwm_jax.model.context_parallel import attend_on_mesh
+from cwm_jax.model.quantized import Quantized
 from cwm_jax.model.rope import Rope, rotate
 from cwm_jax.model.sharding import ShardingRules
 
@@ -77,17 +79,17 @@ class ModelConfig:
         return tuple(global_window if one else self.local_window for one in is_global)
 
 
-class Cache(NamedTuple):
-    """What decoding keeps of the tokens so far, one array a layer: a slice of a stack would be a copy at every token.
+class Memory(Protocol):
+    """What a model keeps of the tokens so far while it reads the next ones; `cwm_jax.inference.cache` holds it."""
 
-    Attributes:
-      k_BTGK, v_BTGK: keys and values at positions 0..T-1.
-      conv_BWD: the last W - 1 inputs of the convolution (W - 1 = 0 without one).
-    """
+    def attend(self, layer: int, q_BSHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array) -> jax.Array:
+        """Keeps keys and values of a layer; what its queries find in all that they see, [B, S, H, K]."""
 
-    k_BTGK: tuple[jax.Array, ...]
-    v_BTGK: tuple[jax.Array, ...]
-    conv_BWD: tuple[jax.Array, ...]
+    def past(self, layer: int) -> jax.Array | None:
+        """The last W - 1 inputs of a layer's convolution, [B, W - 1, D]; None without one."""
+
+    def keep(self, layer: int, inputs_BSD: jax.Array) -> None:
+        """Takes the inputs of a layer's convolution, the W - 1 before these tokens included."""
 
 
 class Transformer(nnx.Module):
@@ -125,18 +127,7 @@ class Transformer(nnx.Module):
 
     @property
     def vocab_size(self) -> int:
-        return self.lm_head.shape[1]
-
-    def empty_cache(self, batch: int, length: int) -> Cache:
-        """A cache for `batch` sequences of at most `length` tokens."""
-        c = self.config
-        taps = c.conv.taps - 1 if c.conv else 0
-
-        def layers(*shape: int) -> tuple[jax.Array, ...]:
-            return tuple(jnp.zeros(shape, self.embed.dtype) for _ in range(c.layers))
-
-        entries = (batch, length, c.kv_heads, c.head_dim)
-        return Cache(layers(*entries), layers(*entries), layers(batch, taps, c.d_model))
+        return self.lm_head.get_value().shape[1]
 
     def __call__(
         self,
@@ -182,7 +173,7 @@ class Transformer(nnx.Module):
         """The last step of the network, its weights in place: from `hidden` to logits [B, S, V] in float32."""
         spec = rules.spec("batch", "sequence", "vocab")
         # Held in float32, so that its gradient is summed there when it is used chunk by chunk.
-        head_DV = rules.whole("lm_head", self.lm_head[...]).astype(jnp.float32)
+        head_DV = rules.whole("lm_head", self.lm_head.get_value()).astype(jnp.float32)
 
         def logits(x_BSD: jax.Array) -> jax.Array:
             h_BSD = rms_norm(x_BSD, self.final_norm[...], self.config.norm_eps)
@@ -191,37 +182,23 @@ class Transformer(nnx.Module):
         return logits
 
     def decode(
-        self, tokens_BS: jax.Array, positions_BS: jax.Array, cache: Cache, lengths_B: jax.Array | None = None
-    ) -> tuple[jax.Array, Cache]:
-        """Logits [B, S, V] of the next S tokens of each row, and the cache with them in it.
+        self, tokens_BS: jax.Array, positions_BS: jax.Array, memory: Memory, rules: ShardingRules = _RULES
+    ) -> jax.Array:
+        """What the head makes logits of, [B, S, D], for the next S tokens of each row; `memory` then holds them too.
 
-        The tokens of a row are at consecutive positions from `positions[:, 0]`, which differs
-        from row to row. Where only the first `lengths` tokens of a row are real (None: all), the
-        rest leaves rubbish in the cache at positions that no real token sees before they are overwritten.
+        Args:
+          tokens_BS, positions_BS: the tokens of a row are at consecutive positions.
+          memory: of the tokens before.
+          rules: how arrays lie on the mesh in force, if there is one.
         """
-        B, S = tokens_BS.shape
-        lengths_B = jnp.full(B, S) if lengths_B is None else lengths_B
-        T = cache.k_BTGK[0].shape[1]
-        rows_B1 = jnp.arange(B)[:, None]
-        key_positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-        one_BS, one_BT = jnp.zeros((B, S), jnp.int32), jnp.zeros((B, T), jnp.int32)
         angles = self.config.rope.angles(positions_BS, self.config.head_dim)
-        x_BSD = self._embed(tokens_BS, _RULES)
-        keys, values, pasts = [], [], []
-        for index, window in enumerate(self.config.windows()):
-            weights = jax.tree.map(lambda w: w[index], self._weights())
-            mask_BST = visible(positions_BS, key_positions_BT, one_BS, one_BT, window)
-
-            def attend(q_BSHK, k_BSGK, v_BSGK):
-                keys.append(cache.k_BTGK[index].at[rows_B1, positions_BS].set(k_BSGK))
-                values.append(cache.v_BTGK[index].at[rows_B1, positions_BS].set(v_BSGK))
-                return masked_attention(q_BSHK, keys[-1], values[-1], mask_BST)
-
-            past_BWD = cache.conv_BWD[index]
-            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, past_BWD, attend, _RULES)
-            last_BW = lengths_B[:, None] + jnp.arange(past_BWD.shape[1])  # inputs start W - 1 tokens early
-            pasts.append(jnp.take_along_axis(inputs_BSD, last_BW[:, :, None], axis=1))
-        return self.head()(x_BSD), Cache(tuple(keys), tuple(values), tuple(pasts))
+        x_BSD = self._embed(tokens_BS, rules)
+        for layer in range(self.config.layers):
+            weights = {name: param.get_value()[layer] for name, param in self.blocks.items()}
+            attend = functools.partial(memory.attend, layer)
+            x_BSD, inputs_BSD = self._block(x_BSD, weights, positions_BS, angles, memory.past(layer), attend, rules)
+            memory.keep(layer, inputs_BSD)
+        return x_BSD
 
     def _weights(self) -> dict[str, jax.Array]:
         return {name: param[...] for name, param in self.blocks.items()}
@@ -298,13 +275,16 @@ def rebuilder(config: ModelConfig, vocab_size: int) -> Callable[[Params], Transf
     return rebuild
 
 
-def dense(x_BSD: jax.Array, weight_DE: jax.Array, spec: P) -> jax.Array:
+def dense(x_BSD: jax.Array, weight_DE: jax.Array | Quantized, spec: P) -> jax.Array:
     """`x` times a matrix; the axes after [B, S] meet those that the matrix starts with, and `spec` is the result's.
 
     Where tokens lie whole or are cut by rows only, this is one matrix product of all of them: on CPUs the gradient of
     the product over [B, S] costs a third more, for XLA transposes both sides first.
     """
     mesh, inner = jax.sharding.get_abstract_mesh(), x_BSD.ndim - 2
+    if isinstance(weight_DE, Quantized):
+        scales_E = weight_DE.scales.squeeze(tuple(range(inner)))
+        return (dense(x_BSD, weight_DE.values.astype(x_BSD.dtype), spec) * scales_E).astype(x_BSD.dtype)
     if not mesh.empty and mesh.shape["context"] * mesh.shape["tensor"] > 1:
         contracted = (tuple(range(2, x_BSD.ndim)), tuple(range(inner)))
         return jax.lax.dot_general(x_BSD, weight_DE, (contracted, ((), ())), out_sharding=spec)

@@ -1,11 +1,13 @@
 """Predicting what a program does without running it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cwm_jax import config as configuration
 from cwm_jax.data.prepare import VOCABULARY, DataConfig
-from cwm_jax.inference.generate import Generator
+from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.request import Request
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Trace
@@ -23,6 +25,7 @@ class WorldModel:
       experiment: the configuration that it was trained with.
       step: training steps of the checkpoint.
       vocabulary: its vocabulary.
+      engine: answers with it.
     """
 
     def __init__(self, run: Path):
@@ -42,7 +45,10 @@ class WorldModel:
         self._form = self.experiment.data.form
         self.step, params = trained_weights(run, self.experiment, self.vocabulary.vocab_size)
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
-        self._generator = Generator(rebuild, params, self.vocabulary.eos_id)
+        trained = max(self.experiment.data.buckets)
+        config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * trained)
+        pages = config.slots * -(-2 * trained // config.page)  # most sequences are no longer; one of any length fits
+        self.engine = Engine(rebuild, params, replace(config, pages=pages))
 
     def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
         """The predicted trace of each context, in order.
@@ -61,8 +67,10 @@ class WorldModel:
         longest = _LONGEST_PROMPT * trained
         if (found := max(map(len, prompts), default=0)) > longest:
             raise ValueError(f"a program has {found:,} tokens; this model predicts those of at most {longest:,}")
-        for context, ids in zip(contexts, self._generator(prompts, [trained] * len(prompts))):
-            yield self._form.trace(context, self._pieces(ids))
+        stop = (self.vocabulary.eos_id,)
+        requests = [Request(tuple(prompt), trained, stop_ids=stop) for prompt in prompts]
+        for context, answer in zip(contexts, self.engine.generate(requests)):
+            yield self._form.trace(context, self._pieces(answer.ids))
 
     def _pieces(self, ids: list[int]) -> Iterator[str]:
         """Ids as pieces: control symbols by name, the plain text between them whole."""

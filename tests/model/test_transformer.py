@@ -93,25 +93,6 @@ def test_documents_of_one_row_do_not_touch(config):
     assert (before[0, :7] != after[0, :7]).any()
 
 
-@CONFIGS
-def test_cache_decodes_what_the_whole_row_gives(config):
-    model = rebuilder(config, VOCAB)(noisy_params(config))
-    tokens, positions, segments = rows(3, 20)
-    whole = jax.jit(model.__call__)(tokens, positions, segments)
-    decode = jax.jit(model.decode)
-    lengths = jnp.array([9, 4, 12])  # prompts of different lengths, padded to 12
-    cache = model.empty_cache(3, 24)
-    logits, cache = decode(tokens[:, :12], positions[:, :12], cache, lengths)
-    for row in range(3):
-        np.testing.assert_allclose(logits[row, : lengths[row]], whole[row, : lengths[row]], atol=2e-4)
-    for offset in range(8):
-        place = lengths + offset
-        token = jnp.take_along_axis(tokens, place[:, None], axis=1)
-        logits, cache = decode(token, place[:, None], cache)
-        expected = jnp.take_along_axis(whole, place[:, None, None], axis=1)
-        np.testing.assert_allclose(logits, expected, atol=2e-4)
-
-
 def test_scan_over_groups_equals_unrolled():
     from dataclasses import replace
 

@@ -9,7 +9,8 @@ from released import CASES, VOCAB, released
 from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.huggingface import HuggingFaceReader
 from cwm_jax.checkpoints.weights import WeightsReader, stacked
-from cwm_jax.inference.generate import Generator
+from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.request import Request
 from cwm_jax.model.transformer import rebuilder
 
 LENGTH = 40
@@ -86,8 +87,9 @@ def test_greedy_continuations_are_the_same(case, tmp_path):
         expected = model.generate(
             torch.tensor(prompts), do_sample=False, max_new_tokens=30, min_new_tokens=30, eos_token_id=None
         )[:, 11:]
-    generator = Generator(rebuild, params, VOCAB)  # an end token that never comes
-    assert list(generator(prompts.tolist(), [30] * 3)) == expected.tolist()
+    engine = Engine(rebuild, params, EngineConfig(slots=3, max_length=64, page=8, chunk=16))
+    answers = engine.generate([Request(tuple(prompt), 30) for prompt in prompts.tolist()])
+    assert [answer.ids for answer in answers] == expected.tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,0 +1,105 @@
+"""What the host hands to the programs and takes from them, as NumPy arrays of fixed shapes.
+
+Shapes: as in `programs`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from cwm_jax.inference.cache import Rows
+from cwm_jax.inference.programs import Decode, Prefill
+from cwm_jax.inference.request import Request, Token
+from cwm_jax.inference.sampling import Draw, Scores
+from cwm_jax.inference.scheduler import Running
+
+if TYPE_CHECKING:
+    from cwm_jax.inference.engine import EngineConfig
+
+
+class Batches:
+    """Makes the inputs of the programs.
+
+    Attributes:
+      most: tokens that one call of `decode` makes of a sequence at most.
+    """
+
+    def __init__(self, config: "EngineConfig"):
+        self._config = config
+        self.most = config.steps * (1 + config.draft.tokens)
+
+    def prefill(self, reading: Sequence[Running], ends: Sequence[int], tables_BE: Sequence[np.ndarray]) -> Prefill:
+        """The tokens of sequences from where they are read to `ends`, in the smallest shape that holds them."""
+        c = self._config
+        N, S = (1 if len(reading) == 1 else c.rows), c.page
+        longest = max(end - one.read for one, end in zip(reading, ends))
+        while longest > S:
+            S = min(2 * S, c.chunk)
+        tokens_NS, next_NS = np.zeros((N, S), np.int32), np.zeros((N, S), np.int32)
+        starts_N, ends_N, slots_N = np.zeros(N, np.int32), np.zeros(N, np.int32), np.full(N, c.slots, np.int32)
+        for row, (one, end) in enumerate(zip(reading, ends)):
+            starts_N[row], ends_N[row], slots_N[row] = one.read, end, one.slot
+            for array, start in ((tokens_NS, one.read), (next_NS, one.read + 1)):
+                known = one.tokens[start : start + end - one.read]
+                array[row, : len(known)] = known
+        places_N = np.minimum(slots_N, c.slots - 1)
+        rows = Rows(tuple(table[places_N] for table in tables_BE), starts_N, ends_N, slots_N)
+        indices_N, forced_N = np.zeros(N, np.int32), np.full(N, -1, np.int32)
+        for row, one in enumerate(reading):
+            indices_N[row], forced_N[row] = one.made, one.forced.get(one.made, -1)
+        how, wanted = _how(enumerate(reading), N), _wanted(reading)
+        return Prefill(tokens_NS, next_NS, rows, how, indices_N, forced_N, wanted)
+
+    def decode(self, decoding: Sequence[Running], ends: Sequence[int], tables_BE: Sequence[np.ndarray]) -> Decode:
+        """Sequences in their slots, to be decoded to `ends`."""
+        c = self._config
+        tokens_B, starts_B, ends_B, first_B = (np.zeros(c.slots, np.int32) for _ in range(4))
+        stops_BE = np.full((c.slots, c.stop_ids), -1, np.int32)
+        forced_BF = np.full((c.slots, self.most), -1, np.int32)
+        history_BT = np.zeros((c.slots, c.max_length if c.draft.tokens else 0), np.int32)
+        for one, end in zip(decoding, ends):
+            slot = one.slot
+            tokens_B[slot], starts_B[slot], ends_B[slot] = one.tokens[-1], one.read, end
+            first_B[slot] = len(one.request.prompt)
+            stops_BE[slot, : len(one.request.stop_ids)] = one.request.stop_ids
+            for index, token in one.forced.items():
+                if 0 <= index - one.made < self.most:
+                    forced_BF[slot, index - one.made] = token
+            if c.draft.tokens:
+                history_BT[slot, : len(one.tokens)] = one.tokens
+        rows = Rows(tuple(table.copy() for table in tables_BE), starts_B, ends_B)
+        how = _how(((one.slot, one) for one in decoding), c.slots)
+        return Decode(tokens_B, rows, first_B, how, stops_BE, forced_BF, history_BT, _wanted(decoding))
+
+
+class Told:
+    """What came out of a program, as tokens."""
+
+    def __init__(self, ids: jax.Array, scores: Scores, wanted: np.ndarray):
+        self._ids, self._logprobs = np.asarray(ids), np.asarray(scores.logprobs_N)
+        if wanted:
+            self._tops = np.asarray(scores.top_ids_NU), np.asarray(scores.top_logprobs_NU)
+
+    def __call__(self, request: Request, version: int, *place: int) -> Token:
+        """The token at a place of the arrays."""
+        top = ()
+        if U := request.top_logprobs:
+            ids, logprobs = (array[place][:U].tolist() for array in self._tops)
+            top = tuple(zip(ids, logprobs))
+        return Token(int(self._ids[place]), float(self._logprobs[place]), version, top)
+
+
+def _how(placed, N: int) -> Draw:
+    """How each of N rows draws, from pairs of row and sequence."""
+    seeds_N2, temperature_N, top_p_N = np.zeros((N, 2), np.uint32), np.zeros(N, np.float32), np.ones(N, np.float32)
+    for row, one in placed:
+        seed = one.request.seed
+        seeds_N2[row] = seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF
+        temperature_N[row], top_p_N[row] = one.request.temperature, one.request.top_p
+    return Draw(seeds_N2, temperature_N, top_p_N)
+
+
+def _wanted(sequences: Sequence[Running]) -> np.ndarray:
+    return np.array(any(one.request.top_logprobs for one in sequences))

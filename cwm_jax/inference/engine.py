@@ -1,0 +1,288 @@
+"""Continuous batching: requests come and go between two steps, and so do weights.
+
+An answer is a function of its request and of the weights alone, whatever else runs: a row of a batch is computed
+without the others, and token i is drawn with randomness of (seed, i). One thread steps an engine.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import numpy as np
+
+from cwm_jax.inference.batches import Batches, Told
+from cwm_jax.inference.cache import Layout, empty_cache
+from cwm_jax.inference.drafts import NoDraft, PromptLookup
+from cwm_jax.inference.programs import Programs
+from cwm_jax.inference.request import Completion, Finish, QueueFull, Reason, Request, Token
+from cwm_jax.inference.scheduler import Running, Scheduler
+from cwm_jax.inference.weights import by_layer, check_alike
+from cwm_jax.model.sharding import ShardingRules
+from cwm_jax.model.transformer import Params, Transformer
+
+_RULES = ShardingRules()
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The fixed shapes of an engine.
+
+    Attributes:
+      slots: sequences that run at once.
+      max_length: most tokens of a sequence, prompt and answer.
+      page: positions in a page; prefixes are shared by whole pages.
+      pages: pages of global layers; None has room for every slot at its longest.
+      prefixes: windows of local layers kept for later requests beside those in use.
+      chunk: most tokens of a prompt that are read at once; a multiple of `page`.
+      rows: most prompts that are read at once.
+      steps: of decoding in one call; tokens come out after each call.
+      queue: most requests that wait.
+      stop_ids: most of a request.
+      top_logprobs: most of a request.
+      draft: guesses tokens, so that a step may make several.
+    """
+
+    slots: int = 32
+    max_length: int = 4096
+    page: int = 128
+    pages: int | None = None
+    prefixes: int = 8
+    chunk: int = 512
+    rows: int = 4
+    steps: int = 8
+    queue: int = 1024
+    stop_ids: int = 8
+    top_logprobs: int = 20
+    draft: NoDraft | PromptLookup = field(default_factory=NoDraft)
+
+    def __post_init__(self):
+        if self.chunk % self.page:
+            raise ValueError(f"EngineConfig.chunk={self.chunk} must be a multiple of page={self.page}")
+
+
+@dataclass
+class Counts:
+    """What an engine has done so far.
+
+    Attributes:
+      read: tokens of prompts that were computed.
+      made: tokens of answers.
+      guessed, right: tokens that were guessed, and those of them that came out.
+      swaps: of weights.
+    """
+
+    read: int = 0
+    made: int = 0
+    guessed: int = 0
+    right: int = 0
+    swaps: int = 0
+
+
+class Engine:
+    """Answers requests with a model.
+
+    Args:
+      rebuild: makes the module of the weights.
+      params: the weights, stacked or by layer, in matrices or in 8 bits.
+      config: shapes.
+      version: of the weights.
+      rules: how arrays lie on the mesh in force, if there is one; then every call needs that mesh in force.
+    """
+
+    def __init__(
+        self,
+        rebuild: Callable[[Params], Transformer],
+        params: Params,
+        config: EngineConfig = EngineConfig(),
+        version: int = 0,
+        rules: ShardingRules = _RULES,
+    ):
+        self.config, self.counts = config, Counts()
+        self._params = by_layer(params)
+        shape = jax.eval_shape(rebuild, self._params)
+        self._vocab_size, model = shape.vocab_size, shape.config
+        flight = max(config.chunk, config.steps * (1 + config.draft.tokens))
+        layout = Layout.of(model, config.page, config.slots, config.max_length, flight, config.pages, config.prefixes)
+        if model.conv and config.page < model.conv.taps:
+            raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
+        self._cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
+        programs = Programs(rebuild, layout, rules, config.draft, config.steps, config.top_logprobs)
+        self._prefill = jax.jit(programs.prefill, static_argnums=3, donate_argnums=1)
+        self._decode = jax.jit(programs.decode, donate_argnums=1)
+        self._scheduler = Scheduler(layout, version, config.queue)
+        self._batches = Batches(config)
+        self._all: dict[int, Running] = {}
+        self._events: deque[tuple[int, Token | Finish]] = deque()
+        self._next = 0
+
+    @property
+    def version(self) -> int:
+        """Of the weights."""
+        return self._scheduler.version
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Who runs and who waits."""
+        return self._scheduler
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to do."""
+        return bool(self._all or self._events)
+
+    def submit(self, request: Request) -> int:
+        """Takes a request; the number that its tokens come out under.
+
+        Raises:
+          ValueError: it can never be answered.
+          QueueFull: too many wait.
+        """
+        c = self.config
+        total = len(request.prompt) + request.max_tokens
+        if total > c.max_length:
+            raise ValueError(
+                f"Request.prompt has {len(request.prompt)} tokens, with max_tokens={request.max_tokens} more than "
+                f"EngineConfig.max_length={c.max_length}; ask for fewer"
+            )
+        if len(request.stop_ids) > c.stop_ids:
+            raise ValueError(f"Request.stop_ids has {len(request.stop_ids)} ids, at most {c.stop_ids} are looked for")
+        if not 0 <= request.top_logprobs <= c.top_logprobs:
+            raise ValueError(f"Request.top_logprobs={request.top_logprobs} must be from 0 to {c.top_logprobs}")
+        given = dict(request.forced)
+        if odd := [one for one in (*request.prompt, *given.values()) if not 0 <= one < self._vocab_size]:
+            raise ValueError(f"Request.prompt or forced has token {odd[0]}; ids are from 0 to {self._vocab_size - 1}")
+        one = Running(self._next, request, list(request.prompt))
+        self._scheduler.submit(one)
+        self._all[one.number] = one
+        self._next += 1
+        return one.number
+
+    def cancel(self, number: int) -> None:
+        """Ends a request now; the next step says so. Nothing happens if it has ended already."""
+        if (one := self._all.get(number)) is not None:
+            self._end(one, "cancelled")
+
+    def swap(self, params: Params, version: int, kv: Literal["keep", "recompute"] = "keep") -> None:
+        """The next token of every sequence comes from these weights.
+
+        Args:
+          params: the weights.
+          version: their number, another than that of the present ones.
+          kv: whether running sequences keep what the caches hold of them (paper §6.4; PipelineRL), or read all of
+            their tokens anew.
+
+        Raises:
+          ValueError: the weights are not of the same shapes, or have the version of the present ones.
+        """
+        if version == self.version:
+            raise ValueError(f"version={version} is that of the present weights; number these otherwise")
+        params = by_layer(params)
+        check_alike(params, self._params)
+        self._params = params
+        self._scheduler.swap(version, recompute=kv == "recompute")
+        self.counts.swaps += 1
+
+    def step(self) -> list[tuple[int, Token | Finish]]:
+        """Reads one chunk of prompts, if any must be read, then decodes; what came out, by request and in order."""
+        self._scheduler.admit()
+        if reading := [one for one in self._scheduler.running if not one.decoding][: self.config.rows]:
+            self._read(reading)
+        if decoding := [one for one in self._scheduler.running if one.decoding]:
+            self._make(decoding)
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answers requests, in their order, as far ahead as the queue has room; nobody else may step meanwhile."""
+        waiting, turn = deque(enumerate(requests)), 0
+        places: dict[int, int] = {}
+        tokens: dict[int, list[Token]] = {}
+        done: dict[int, Completion] = {}
+        asked: dict[int, Request] = {}
+        try:
+            while waiting or places or done:
+                while waiting:
+                    try:
+                        number = self.submit(waiting[0][1])
+                    except QueueFull:
+                        break
+                    places[number], asked[number] = waiting.popleft()
+                    tokens[number] = []
+                for number, event in self.step():
+                    if isinstance(event, Token):
+                        tokens[number].append(event)
+                    else:
+                        done[places.pop(number)] = Completion(asked[number], tuple(tokens.pop(number)), *event)
+                while turn in done:
+                    yield done.pop(turn)
+                    turn += 1
+        finally:
+            for number in places:
+                self.cancel(number)
+
+    def _read(self, reading: list[Running]) -> None:
+        """One call of `prefill`: the next chunk of each."""
+        reading, ends = self._with_room(reading, self.config.chunk)
+        if not reading:
+            return
+        scored = any(one.request.prompt_logprobs for one in reading)
+        batch = self._batches.prefill(reading, ends, self._scheduler.tables_BE)
+        self._cache, ids_N, scores, logprobs_NS = self._prefill(self._params, self._cache, batch, scored)
+        made = Told(ids_N, scores, batch.wanted)
+        logprobs_NS = np.asarray(logprobs_NS)
+        for row, (one, end) in enumerate(zip(reading, ends)):
+            start, known, prompt = one.read, len(one.prompt_logprobs), len(one.request.prompt)
+            if one.request.prompt_logprobs:  # place i scores token start + i + 1; what is read anew has its score
+                one.prompt_logprobs += logprobs_NS[row, known - 1 - start : min(end, prompt - 1) - start].tolist()
+            self.counts.read += end - start
+            one.decoding = end == len(one.tokens)
+            self._scheduler.advance(one, end)
+            if one.decoding:
+                self._tell(one, [made(one.request, self.version, row)] if one.request.max_tokens else [])
+
+    def _make(self, decoding: list[Running]) -> None:
+        """One call of `decode`."""
+        decoding, ends = self._with_room(decoding, self._batches.most)
+        if not decoding:
+            return
+        batch = self._batches.decode(decoding, ends, self._scheduler.tables_BE)
+        self._cache, result = self._decode(self._params, self._cache, batch)
+        made, counts_CB = Told(result.ids_CBS, result.scores, batch.wanted), np.asarray(result.counts_CB)
+        self.counts.guessed += int(np.asarray(result.guessed_CB).sum())
+        self.counts.right += int(np.maximum(counts_CB - 1, 0).sum())
+        for one in decoding:
+            places = [
+                (step, one.slot, place) for step, count in enumerate(counts_CB[:, one.slot]) for place in range(count)
+            ]
+            tokens = [made(one.request, self.version, *place) for place in places]
+            self._tell(one, tokens)
+
+    def _with_room(self, chosen: list[Running], most: int) -> tuple[list[Running], list[int]]:
+        """Those that keep their slots when each has room for its next `most` tokens, and up to where they have it."""
+        ends = {}
+        for one in chosen:
+            if one.slot is not None:  # else one before it needed its pages
+                known = len(one.tokens) if not one.decoding else one.reads
+                ends[one.number] = self._scheduler.ensure(one, min(known, one.read + most))
+        chosen = [one for one in chosen if one.slot is not None]
+        return chosen, [ends[one.number] for one in chosen]
+
+    def _tell(self, one: Running, tokens: list[Token]) -> None:
+        """Adds what came out of a sequence to it, and ends it if that was the last."""
+        one.tokens += [token.id for token in tokens]
+        self._scheduler.advance(one, len(one.tokens) - 1 if tokens else one.read)
+        self._events += [(one.number, token) for token in tokens]
+        self.counts.made += len(tokens)
+        if tokens and tokens[-1].id in one.request.stop_ids:
+            self._end(one, "stop")
+        elif one.made == one.request.max_tokens:
+            self._end(one, "length")
+
+    def _end(self, one: Running, reason: Reason) -> None:
+        self._scheduler.leave(one)
+        del self._all[one.number]
+        logprobs = tuple(one.prompt_logprobs) if one.request.prompt_logprobs else ()
+        self._events.append((one.number, Finish(reason, logprobs)))

@@ -1,0 +1,119 @@
+"""Who holds which page of the pools: running sequences, and the prefixes that they leave behind for later ones."""
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from cwm_jax.inference.cache import Layout
+
+
+def next_key(before: bytes, tokens: Sequence[int]) -> bytes:
+    """The key of a page of tokens behind others: equal only for equal tokens behind equal ones.
+
+    Args:
+      before: the key of the page before; of the first, what sets its weights apart from others.
+      tokens: of the page.
+    """
+    return hashlib.blake2b(before + np.asarray(tokens, np.int32).tobytes(), digest_size=16).digest()
+
+
+class Pages:
+    """Counts the holders of every page. What only prefixes hold is taken, used longest ago first, when none is free.
+
+    A page of a global layer is worth nothing without those before it, and goes with all that is known of its tokens;
+    a page of a local layer may go alone, and then only longer prefixes can be gone on from.
+    """
+
+    def __init__(self, layout: Layout):
+        self._layout = layout
+        self._free = [deque(range(group.pages)) for group in layout.groups]
+        self._holders = [[0] * group.pages for group in layout.groups]
+        self._prefixes: OrderedDict[bytes, list[int | None]] = OrderedDict()  # key -> page of each group
+
+    def available(self, group: int) -> int:
+        """Pages of a group that nothing running holds."""
+        held = (pages[group] for pages in self._prefixes.values())
+        return len(self._free[group]) + sum(page is not None and self._holders[group][page] == 1 for page in held)
+
+    def take(self, group: int) -> int | None:
+        """A page, with one holder; None if all are held by what runs."""
+        if not self._free[group] and not self._evict(group):
+            return None
+        page = self._free[group].popleft()
+        self._holders[group][page] = 1
+        return page
+
+    def release(self, group: int, page: int) -> None:
+        """One holder less."""
+        self._holders[group][page] -= 1
+        if not self._holders[group][page]:
+            self._free[group].append(page)
+
+    def known(self, key: bytes) -> bool:
+        """Whether a page of tokens was kept."""
+        return key in self._prefixes
+
+    def keep(self, key: bytes, pages: Sequence[int | None]) -> None:
+        """Holds a full page of tokens for later, if none like it is: its page in each group, None if let go of."""
+        if key not in self._prefixes:
+            self._prefixes[key] = list(pages)
+            self._hold(pages)
+
+    def find(self, keys: Sequence[bytes]) -> list[list[int | None]]:
+        """The longest prefix to go on from: of each of its pages those of the groups, None where no query looks.
+
+        They have one holder more now.
+        """
+        found: list[list[int | None]] = []
+        for key in keys:
+            if key not in self._prefixes:
+                break
+            found.append(self._prefixes[key])
+        while found and not self._whole(found):
+            found.pop()
+        for key in reversed(keys[: len(found)]):  # the first page is needed most
+            self._prefixes.move_to_end(key)
+        needed = self._needed(len(found))
+        found = [
+            [page if index >= first else None for first, page in zip(needed, pages)]
+            for index, pages in enumerate(found)
+        ]
+        for pages in found:
+            self._hold(pages)
+        return found
+
+    def drop(self, pages: Sequence[int | None]) -> None:
+        """Releases what was found."""
+        for group, page in enumerate(pages):
+            if page is not None:
+                self.release(group, page)
+
+    def _hold(self, pages: Sequence[int | None]) -> None:
+        for group, page in enumerate(pages):
+            if page is not None:
+                self._holders[group][page] += 1
+
+    def _needed(self, count: int) -> list[int]:
+        """The first logical page of each group that a sequence needs which goes on behind `count` pages."""
+        position = count * self._layout.page
+        return [min(group.needed(position, self._layout.page), max(count - 1, 0)) for group in self._layout.groups]
+
+    def _whole(self, found: list[list[int | None]]) -> bool:
+        needed = self._needed(len(found))
+        return all(pages[group] is not None for group, first in enumerate(needed) for pages in found[first:])
+
+    def _evict(self, group: int) -> bool:
+        """Frees a page of `group` that a prefix holds alone; whether there was one."""
+        for key, pages in self._prefixes.items():
+            page = pages[group]
+            if page is None or self._holders[group][page] > 1:
+                continue
+            pages[group] = None
+            self.release(group, page)
+            if self._layout.groups[group].window is None or not any(held is not None for held in pages):
+                del self._prefixes[key]
+                self.drop(pages)
+            return True
+        return False

@@ -1,0 +1,229 @@
+"""Which sequence runs in which slot, reads what next, and holds which pages; NumPy and Python only.
+
+Shapes: B slots, E entries of a row in a table.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cwm_jax.inference.cache import Layout
+from cwm_jax.inference.pages import Pages, next_key
+from cwm_jax.inference.request import QueueFull, Request
+
+
+@dataclass
+class Running:
+    """A request on its way.
+
+    Attributes:
+      number: names it.
+      request: what was asked.
+      tokens: those of the prompt and of the answer so far.
+      read: how many of them the caches hold.
+      decoding: whether only the newest token is unread, in the slot where the others were read.
+      slot: where it runs; None while it waits.
+      pages: those that it holds, by logical page, of each group.
+      pure: whether all that the caches hold of it is of one version of the weights, so that others may use it.
+      keys: of its full pages, as far as they were needed.
+      prompt_logprobs: of the prompt's tokens so far.
+      forced: tokens of the answer that are given, by their index.
+    """
+
+    number: int
+    request: Request
+    tokens: list[int]
+    read: int = 0
+    decoding: bool = False
+    slot: int | None = None
+    pages: list[dict[int, int]] = field(default_factory=list)
+    pure: bool = True
+    keys: list[bytes] = field(default_factory=list)
+    prompt_logprobs: list[float | None] = field(default_factory=lambda: [None])
+    forced: dict[int, int] = field(init=False)
+
+    def __post_init__(self):
+        self.forced = dict(self.request.forced)
+
+    @property
+    def made(self) -> int:
+        """Tokens of the answer so far."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def reads(self) -> int:
+        """Tokens to be read in all: the last one of an answer is not, but a prompt without an answer is."""
+        return len(self.request.prompt) + max(self.request.max_tokens - 1, 0)
+
+
+class Scheduler:
+    """Admits in order of arrival; when pages run out, the sequence that was admitted last gives its own back and waits.
+
+    Args:
+      layout: of the cache.
+      version: of the weights.
+      queue: most requests that wait.
+    """
+
+    def __init__(self, layout: Layout, version: int, queue: int):
+        self.version = version
+        self.tables_BE = [np.zeros((layout.slots, group.width), np.int32) for group in layout.groups]
+        self.preempted = 0  # how often pages ran out
+        self.reused = 0  # tokens of prompts that were found in caches
+        self._layout = layout
+        self._queue = queue
+        self._pages = Pages(layout)
+        self._waiting: deque[Running] = deque()
+        self._running: list[Running] = []  # in order of admission
+        self._slots = list(range(layout.slots))[::-1]
+
+    @property
+    def running(self) -> list[Running]:
+        """Those in slots, in order of admission."""
+        return list(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """How many have no slot."""
+        return len(self._waiting)
+
+    def available(self) -> list[int]:
+        """Pages of each group that nothing running holds."""
+        return [self._pages.available(group) for group in range(len(self._layout.groups))]
+
+    def submit(self, one: Running) -> None:
+        """Puts a request at the end of the queue.
+
+        Raises:
+          ValueError: it needs more pages than there are.
+          QueueFull: too many wait.
+        """
+        for group in self._layout.groups:
+            needed = -(-one.reads // self._layout.page)
+            if min(needed, group.width) > group.pages:
+                raise ValueError(
+                    f"Request.prompt and max_tokens need {needed} pages of {self._layout.page} tokens, and "
+                    f"EngineConfig.pages={group.pages}; ask for fewer tokens or make it larger"
+                )
+        if len(self._waiting) >= self._queue:
+            raise QueueFull(f"{len(self._waiting)} requests wait, EngineConfig.queue={self._queue}; ask again later")
+        self._waiting.append(one)
+
+    def admit(self) -> None:
+        """Gives slots to those who wait, in order, as long as what they must read has room."""
+        reading = {key for one in self._running if not one.decoding for key in self._keys(one)}
+        while self._waiting and self._slots:
+            one = self._waiting[0]
+            keys = self._keys(one)
+            unknown = next((key for key in keys if not self._pages.known(key)), None)
+            if unknown in reading:
+                return  # another reads the very same page now; it will be found
+            found = self._pages.find(keys)
+            if self._running and not self._room(one, len(found)):
+                for pages in found:
+                    self._pages.drop(pages)
+                return
+            self._waiting.popleft()
+            one.slot, one.pages = self._slots.pop(), [{} for _ in self._layout.groups]
+            for logical, pages in enumerate(found):
+                for group, page in enumerate(pages):
+                    if page is not None:
+                        self._set(one, group, logical, page)
+            one.read = len(found) * self._layout.page
+            self.reused += one.read
+            self._running.append(one)
+            reading |= set(keys[len(found) :])
+
+    def ensure(self, one: Running, end: int) -> int:
+        """Makes room for the tokens of a sequence up to position `end`, and lets go of pages behind its windows.
+
+        Those admitted later give theirs up before it goes without room for a single token.
+
+        Args:
+          one: in a slot.
+          end: the first position that needs no room.
+
+        Returns:
+          The end of the room that there is; the sequence itself may have lost its slot.
+        """
+        page = self._layout.page
+        for group, spec in enumerate(self._layout.groups):
+            first = spec.needed(one.read, page)
+            for logical in [old for old in one.pages[group] if old < first]:
+                self._pages.release(group, one.pages[group].pop(logical))
+            for logical in range(max(first, one.read // page), -(-end // page)):
+                while logical not in one.pages[group]:
+                    if (taken := self._pages.take(group)) is not None:
+                        self._set(one, group, logical, taken)
+                    elif logical * page > one.read:
+                        end = logical * page  # enough to go on for now
+                        break
+                    else:
+                        self.preempt(self._running[-1])
+                        if one.slot is None:
+                            return one.read
+                if logical not in one.pages[group]:
+                    break
+        return end
+
+    def advance(self, one: Running, end: int) -> None:
+        """Says that the tokens of a sequence before `end` were read; its full pages can be found from now on."""
+        before, one.read = one.read // self._layout.page, end
+        for logical, key in enumerate(self._keys(one, end)[before:], before):
+            self._pages.keep(key, [held.get(logical) for held in one.pages])
+
+    def preempt(self, one: Running) -> None:
+        """Takes slot and pages of a sequence; it is the first to have some again, and then reads all of its tokens."""
+        self.preempted += 1
+        self.leave(one)
+        self._waiting.appendleft(one)
+
+    def leave(self, one: Running) -> None:
+        """Takes a sequence out, with its pages or out of the queue."""
+        if one.slot is None:
+            self._waiting.remove(one)
+            return
+        for group, held in enumerate(one.pages):
+            for page in held.values():
+                self._pages.release(group, page)
+        self._running.remove(one)
+        self._slots.append(one.slot)
+        one.slot, one.pages, one.read, one.decoding, one.pure, one.keys = None, [], 0, False, True, []
+
+    def swap(self, version: int, recompute: bool) -> None:
+        """The weights have another version from now on.
+
+        Args:
+          version: theirs.
+          recompute: whether running sequences read all of their tokens anew; else what caches hold of them stays.
+        """
+        self.version = version
+        for one in reversed(self.running):
+            if recompute:
+                self.leave(one)
+                self._waiting.appendleft(one)
+            else:
+                one.pure = False
+        for one in self._waiting:
+            one.keys = []
+
+    def _room(self, one: Running, found: int) -> bool:
+        """Whether there are pages for what a sequence must read to make a token, `found` pages of tokens apart."""
+        needed = -(-min(len(one.tokens) + 1, one.reads) // self._layout.page) - found
+        return all(free >= min(needed, group.width) for free, group in zip(self.available(), self._layout.groups))
+
+    def _keys(self, one: Running, end: int | None = None) -> list[bytes]:
+        """The keys of the full pages before `end`; by default of those that may be found: one token must be read."""
+        if one.request.prompt_logprobs or not one.pure:
+            return []
+        count = (len(one.tokens) - 1 if end is None else end) // self._layout.page
+        page = self._layout.page
+        for start in range(len(one.keys) * page, count * page, page):
+            before = one.keys[-1] if one.keys else str(self.version).encode()
+            one.keys.append(next_key(before, one.tokens[start : start + page]))
+        return one.keys[:count]
+
+    def _set(self, one: Running, group: int, logical: int, page: int) -> None:
+        one.pages[group][logical] = page
+        self.tables_BE[group][one.slot, logical % self._layout.groups[group].width] = page

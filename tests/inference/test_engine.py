@@ -1,0 +1,150 @@
+"""Answers: whatever shares the batch, they are those of the network without a cache."""
+
+import numpy as np
+import pytest
+from engine_models import LENGTH, REBUILD, SHAPES, VOCAB, WINDOW, by_definition, logprobs_after, prompt, weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.request import Finish, QueueFull, Request, Token
+
+TOKENS = st.integers(0, VOCAB - 1)
+
+
+@st.composite
+def requests(draw):
+    """Prompts of one token to several chunks, some with a beginning in common; answers up to the longest sequence."""
+    start = draw(st.sampled_from([(), prompt(0, 8), prompt(0, 17)]))
+    asked = start + tuple(draw(st.lists(TOKENS, min_size=1, max_size=20)))
+    return Request(
+        asked,
+        max_tokens=draw(st.integers(0, min(25, LENGTH - len(asked)))),
+        temperature=draw(st.sampled_from([0.0, 0.0, 0.7, 1.5])),
+        top_p=draw(st.sampled_from([1.0, 0.8])),
+        seed=draw(st.sampled_from([0, 7, 2**40 + 7])),
+        stop_ids=tuple(draw(st.sets(TOKENS, max_size=3))),
+        forced=tuple(draw(st.dictionaries(st.integers(0, 8), TOKENS, max_size=3)).items()),
+        top_logprobs=draw(st.sampled_from([0, 0, 4])),
+        prompt_logprobs=draw(st.booleans()),
+    )
+
+
+MIXES = settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def check(answer):
+    """An answer is the one that the definition gives, scores and all."""
+    request, everything = answer.request, [*answer.request.prompt, *answer.ids]
+    ids, logprobs = by_definition(weights(), request)
+    assert answer.ids == ids
+    np.testing.assert_allclose([token.logprob for token in answer.tokens], logprobs, atol=1e-4)
+    assert answer.finish == ("stop" if ids and ids[-1] in request.stop_ids else "length")
+    after = logprobs_after(weights(), everything)
+    if request.prompt_logprobs:
+        expected = [after[place, token] for place, token in enumerate(request.prompt[1:])]
+        assert answer.prompt_logprobs[0] is None and len(answer.prompt_logprobs) == len(request.prompt)
+        np.testing.assert_allclose(answer.prompt_logprobs[1:], expected, atol=1e-4)
+    for place, token in enumerate(answer.tokens, len(request.prompt) - 1):
+        best = np.sort(after[place])[::-1][: request.top_logprobs]
+        np.testing.assert_allclose([logprob for _, logprob in token.top], best, atol=1e-4)
+        np.testing.assert_allclose([after[place, one] for one, _ in token.top], best, atol=1e-4)
+
+
+@MIXES
+@given(st.lists(requests(), min_size=1, max_size=7))
+def test_batched_is_one_at_a_time_is_the_definition(engine, mix):
+    together = list(engine.generate(mix))
+    alone = [next(engine.generate([request])) for request in mix]
+    for one, other in zip(together, alone, strict=True):
+        assert one.ids == other.ids
+        check(one)
+        check(other)
+
+
+def test_far_past_the_window_and_several_chunks(engine):
+    long = Request(prompt(5, 31), LENGTH - 31)
+    (answer,) = engine.generate([long])
+    assert len(answer.tokens) > 3 * WINDOW
+    check(answer)
+
+
+def test_whole_prefill_is_chunked_prefill():
+    whole = Engine(REBUILD, weights(), EngineConfig(slots=1, max_length=LENGTH, page=4, chunk=32, rows=1, steps=3))
+    (answer,) = whole.generate([Request(prompt(5, 31), 20, prompt_logprobs=True)])
+    assert whole.counts.read == 31
+    check(answer)
+
+
+def test_tokens_come_out_as_they_are_made(engine):
+    first, second = engine.submit(Request(prompt(1, 5), 7)), engine.submit(Request(prompt(2, 5), 2))
+    steps = []
+    while engine.busy:
+        steps.append(engine.step())
+    assert {number for number, _ in steps[0]} == {first, second}
+    events = [event for step in steps for number, event in step if number == first]
+    assert [type(event) for event in events] == [Token] * 7 + [Finish]
+    assert [event.id for event in events[:7]] == by_definition(weights(), Request(prompt(1, 5), 7))[0]
+
+
+def test_forced_tokens_are_scored_by_the_model(engine):
+    request = Request(prompt(1, 5), 6, forced=((0, 3), (4, 9)))
+    (answer,) = engine.generate([request])
+    assert (answer.ids[0], answer.ids[4]) == (3, 9)
+    assert len({token.logprob for token in answer.tokens}) == 6
+    check(answer)
+
+
+def test_cancelling_frees_and_says_so(engine):
+    numbers = [engine.submit(Request(prompt(seed, 30), 30)) for seed in range(5)]
+    engine.step()
+    held = engine.scheduler.available()
+    engine.cancel(numbers[0])  # running
+    engine.cancel(numbers[4])  # waiting
+    assert all(now > before for now, before in zip(engine.scheduler.available(), held))
+    ends = {}
+    while engine.busy:
+        ends |= {number: event.reason for number, event in engine.step() if isinstance(event, Finish)}
+    assert ends == dict(zip(numbers, ["cancelled", "length", "length", "length", "cancelled"]))
+    engine.cancel(numbers[0])  # nothing
+    assert not engine.busy
+
+
+def test_leaving_a_generator_leaves_nothing_running(engine):
+    answers = engine.generate([Request(prompt(seed, 9), 3 + 20 * seed) for seed in range(3)])
+    next(answers)
+    answers.close()
+    assert not engine.scheduler.running and not engine.scheduler.waiting
+    engine.step()
+
+
+@pytest.mark.parametrize(
+    "fields, complaint",
+    [
+        ({"prompt": ()}, "prompt is empty"),
+        ({"max_tokens": -1}, "max_tokens=-1"),
+        ({"temperature": -0.5}, "temperature=-0.5"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"max_tokens": LENGTH}, f"EngineConfig.max_length={LENGTH}"),
+        ({"prompt": (VOCAB,)}, f"ids are from 0 to {VOCAB - 1}"),
+        ({"forced": ((0, -1),)}, "token -1"),
+        ({"stop_ids": tuple(range(20))}, "stop_ids has 20"),
+        ({"top_logprobs": 5}, "top_logprobs=5"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(engine, fields, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        engine.submit(Request(**{"prompt": (1, 2), "max_tokens": 3} | fields))
+
+
+def test_a_full_queue_says_so(engine):
+    numbers = []
+    with pytest.raises(QueueFull, match=r"EngineConfig\.queue=9"):
+        while True:
+            numbers.append(engine.submit(Request((1,), 1)))
+    assert len(numbers) == SHAPES.queue
+    for number in numbers:
+        engine.cancel(number)
+    assert len(engine.step()) == len(numbers)
