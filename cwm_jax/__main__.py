@@ -12,6 +12,7 @@ VERBS = {
     "export": ("cwm_jax.training.export", "main", "the weights of a run, adapters merged"),
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),
     "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
+    "serve": ("cwm_jax.inference.server.cli", "main", "serve a model as the OpenAI API does"),
     "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),
     "compile": ("cwm_jax.tpu.cli", "main", "compile a train step for TPUs, without one: does it fit, how fast is it"),
 }

@@ -13,6 +13,7 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact.symbols import plain
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.runs import newest_run as newest_run
 from cwm_jax.training.state import trained_weights
 
 _LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
@@ -86,15 +87,3 @@ class WorldModel:
             yield controls[token]
         if text:
             yield from plain(self.vocabulary.decode(text))
-
-
-def newest_run(root: Path = Path("runs")) -> Path:
-    """The run under `root` whose checkpoint was written last.
-
-    Raises:
-      FileNotFoundError: there is none.
-    """
-    found = [folder.parent for folder in Path(root).glob("*/checkpoints") if any(folder.iterdir())]
-    if not found:
-        raise FileNotFoundError(f"no checkpoint under {root}/; make one with `make run`, or name one with --checkpoint")
-    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)

@@ -21,8 +21,8 @@ TOOLS = ("add", "add_all", "find-it")
 
 pieces = st.lists(
     st.sampled_from(
-        ["<think>\n", THOUGHT, "\n", " ", "\n</think>\n", "</", "think>", "<tool: ", "<tool: add>\n", "<tool: add_all>\n",
-         "<tool: no>\n", "</tool>", "\n</tool>", "{}", "ab", "é", "<", "tool"]
+        ["<think>\n", THOUGHT, "\n", " ", "\n</think>\n", "</", "think>", "<tool: ", "<tool: add>\n",
+         "<tool: add_all>\n", "<tool: no>\n", "</tool>", "\n</tool>", "{}", "ab", "é", "<", "tool"]
     ),
     max_size=14,
 )  # fmt: skip
