@@ -103,7 +103,7 @@ def _evaluate_suites(arguments: argparse.Namespace) -> int:
         model, place = Endpoint(arguments.endpoint, arguments.model, arguments.vocabulary), Path("runs")
     else:
         from cwm_jax.evaluation.local import LocalModel
-        from cwm_jax.worldmodel.predict import newest_run
+        from cwm_jax.training.runs import newest_run
 
         place = arguments.checkpoint or newest_run()
         model = LocalModel(place)

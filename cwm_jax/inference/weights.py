@@ -9,22 +9,14 @@ from cwm_jax.model.transformer import Params
 
 def by_layer(params: Params) -> Params:
     """The weights with a tuple over layers where arrays were stacked; those that have one already stay as they are."""
-
-    def split(weights: Any) -> tuple[Any, ...]:
-        if isinstance(weights, tuple):
-            return weights
-        layers = jax.tree.leaves(weights)[0].shape[0]
-        return tuple(jax.tree.map(lambda w: w[layer], weights) for layer in range(layers))
-
-    blocks = params["blocks"]
-    return params | {"blocks": jax.jit(lambda blocks: {name: split(one) for name, one in blocks.items()})(blocks)}
+    return params | {"blocks": _split(params["blocks"])}
 
 
 def check_alike(new: Params, old: Params) -> None:
     """Checks that weights can take the place of others without anything being compiled anew.
 
     Raises:
-      ValueError: a name, shape, dtype or place differs.
+      ValueError: a name, shape or dtype differs.
     """
     news, olds = (dict(jax.tree_util.tree_leaves_with_path(params)) for params in (new, old))
     if odd := {jax.tree_util.keystr(path) for path in news.keys() ^ olds.keys()}:
@@ -35,3 +27,13 @@ def check_alike(new: Params, old: Params) -> None:
                 f"{jax.tree_util.keystr(path)} is {leaf.dtype}{list(leaf.shape)}, the engine holds "
                 f"{olds[path].dtype}{list(olds[path].shape)}; swap in weights of one model and precision"
             )
+
+
+@jax.jit
+def _split(blocks: dict[str, Any]) -> dict[str, Any]:
+    return {name: one if isinstance(one, tuple) else _layers(one) for name, one in blocks.items()}
+
+
+def _layers(weights: Any) -> tuple[Any, ...]:
+    count = jax.tree.leaves(weights)[0].shape[0]
+    return tuple(jax.tree.map(lambda w: w[layer], weights) for layer in range(count))

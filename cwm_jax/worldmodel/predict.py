@@ -19,6 +19,7 @@ from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.trace import Event
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.runs import newest_run as newest_run
 from cwm_jax.training.state import trained_weights
 from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
@@ -148,15 +149,3 @@ class WorldModel:
         """The pieces that tokens spell, with log-probabilities."""
         scored = ((token.id, token.logprob) for token in tokens)
         return pieces_of_ids(self.vocabulary, self._form.control_symbols, scored)
-
-
-def newest_run(root: Path = Path("runs")) -> Path:
-    """The run under `root` whose checkpoint was written last.
-
-    Raises:
-      FileNotFoundError: there is none.
-    """
-    found = [folder.parent for folder in Path(root).glob("*/checkpoints") if any(folder.iterdir())]
-    if not found:
-        raise FileNotFoundError(f"no checkpoint under {root}/; make one with `make run`, or name one with --checkpoint")
-    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)

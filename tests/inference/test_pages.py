@@ -1,0 +1,82 @@
+"""Pages: found again, run out of, given back."""
+
+from engine_models import by_definition, check, prompt, requests, weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cwm_jax.inference.request import Completion, Finish, Request, Token
+
+
+def test_a_prefix_that_is_found_changes_nothing(engine):
+    request = Request(prompt(21, 22), 9, temperature=0.9, seed=5)
+    first = next(engine.generate([request]))
+    reused = engine.scheduler.reused
+    again = next(engine.generate([request]))
+    assert engine.scheduler.reused - reused == 20
+    assert first.ids == again.ids
+    check(first)
+    check(again)
+
+
+def test_a_conversation_goes_on_from_the_answer(engine):
+    first = next(engine.generate([Request(prompt(22, 10), 12)]))
+    longer = Request(first.request.prompt + tuple(first.ids) + prompt(23, 3), 8)
+    reused, read = engine.scheduler.reused, engine.counts.read
+    check(next(engine.generate([longer])))
+    assert engine.scheduler.reused - reused == 20  # of 21 tokens that the caches had seen
+    assert engine.counts.read - read == len(longer.prompt) - 20
+
+
+def test_siblings_read_their_prompt_once(engine):
+    read = engine.counts.read
+    answers = list(engine.generate([Request(prompt(24, 21), 6, temperature=1.0, seed=seed) for seed in range(3)]))
+    assert engine.counts.read - read == 21 + 1 + 1
+    for answer in answers:
+        check(answer)
+    assert len({tuple(answer.ids) for answer in answers}) > 1
+
+
+def test_scored_prompts_are_read_whole(engine):
+    request = Request(prompt(25, 21), 3, prompt_logprobs=True)
+    list(engine.generate([Request(request.prompt, 3)]))
+    check(next(engine.generate([request])))
+
+
+def test_when_pages_run_out_the_last_ones_wait(engine):
+    preempted = engine.scheduler.preempted
+    answers = list(engine.generate([Request(prompt(30 + seed, 12), 50, seed=seed) for seed in range(4)]))
+    assert engine.scheduler.preempted > preempted
+    for answer in answers:
+        check(answer)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(requests(), st.integers(0, 12), st.just("step")), max_size=40))
+def test_whatever_happens_answers_are_right_and_pages_come_back(engine, happenings):
+    """Requests, cancellations (by number) and steps in any order; the fixture sees that every page is nobody's."""
+    asked, tokens = {}, {}
+
+    def take(events):
+        for number, event in events:
+            if isinstance(event, Token):
+                tokens[number].append(event)
+            elif event.reason != "cancelled":
+                check(Completion(asked[number], tuple(tokens[number]), *event))
+            else:
+                assert [token.id for token in tokens[number]] == by_definition(weights(), asked[number])[0][
+                    : len(tokens[number])
+                ]
+            if isinstance(event, Finish):
+                del asked[number]
+
+    for happening in happenings:
+        if isinstance(happening, Request) and engine.scheduler.waiting < 9:
+            number = engine.submit(happening)
+            asked[number], tokens[number] = happening, []
+        elif happening == "step":
+            take(engine.step())
+        elif isinstance(happening, int) and asked:
+            engine.cancel(sorted(asked)[happening % len(asked)])
+    while engine.busy:
+        take(engine.step())
+    assert not asked

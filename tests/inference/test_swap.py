@@ -1,0 +1,109 @@
+"""New weights between two steps."""
+
+import jax
+import numpy as np
+import pytest
+from engine_models import by_definition, check, prompt, requests, weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cwm_jax.inference.request import Completion, Request, Token
+
+GREEDY = [Request(prompt(1, 13), 20), Request(prompt(2, 6), 25)]
+
+
+def swapped(engine, wanted, params, kv, after):
+    """The answers when the weights are swapped after so many steps, and the versions before and after."""
+    first = engine.version
+    numbers = [engine.submit(request) for request in wanted]
+    tokens, steps, answers = {number: [] for number in numbers}, 0, {}
+    while engine.busy:
+        if steps == after:
+            engine.swap(params, first + 1, kv)
+        for number, event in engine.step():
+            if isinstance(event, Token):
+                tokens[number].append(event)
+            else:
+                answers[number] = Completion(wanted[numbers.index(number)], tuple(tokens[number]), *event)
+        steps += 1
+    if steps <= after:
+        engine.swap(params, first + 1, kv)
+    return [answers[number] for number in numbers], first
+
+
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(requests(), min_size=1, max_size=5), st.sampled_from(["keep", "recompute"]), st.sampled_from([1, 2, 3, 5])
+)
+def test_identical_weights_change_nothing(engine, mix, kv, after):
+    answers, _ = swapped(engine, mix, jax.tree.map(lambda w: w + 0, weights()), kv, after)
+    for answer in answers:
+        check(answer)
+
+
+@pytest.mark.parametrize("kv", ["keep", "recompute"])
+def test_each_token_has_the_version_that_made_it(engine, kv):
+    answers, first = swapped(engine, GREEDY, weights(4), kv, 5)
+    for answer in answers:
+        versions = [token.version for token in answer.tokens]
+        made = versions.count(first)
+        assert 0 < made < len(versions) and versions == [first] * made + [first + 1] * (len(versions) - made)
+        before, _ = by_definition(weights(), answer.request)
+        assert answer.ids[:made] == before[:made] and answer.ids != before
+
+
+def test_recomputed_is_a_fresh_run_on_the_new_weights(engine):
+    answers, first = swapped(engine, GREEDY, weights(4), "recompute", 5)
+    for answer in answers:
+        made = [token.version for token in answer.tokens].count(first)
+        so_far = answer.request.prompt + tuple(answer.ids[:made])
+        ids, logprobs = by_definition(weights(4), Request(so_far, len(answer.ids) - made))
+        assert answer.ids[made:] == ids
+        np.testing.assert_allclose([token.logprob for token in answer.tokens[made:]], logprobs, atol=1e-4)
+
+
+def test_kept_goes_on_from_what_the_old_weights_read(engine):
+    kept, first = swapped(engine, GREEDY, weights(4), "keep", 5)
+    engine.swap(weights(), first + 2)
+    again, _ = swapped(engine, GREEDY, weights(4), "keep", 5)
+    engine.swap(weights(), first + 4)
+    recomputed, _ = swapped(engine, GREEDY, weights(4), "recompute", 5)
+    for one, other, anew in zip(kept, again, recomputed):
+        assert one.ids == other.ids and [t.logprob for t in one.tokens] == [t.logprob for t in other.tokens]
+        assert [t.logprob for t in one.tokens] != [t.logprob for t in anew.tokens]
+
+
+def test_nothing_read_by_old_weights_is_found_by_new_requests(engine):
+    wanted = [Request(prompt(9, 22), 20)]
+    swapped(engine, wanted, weights(4), "keep", 5)
+    reused = engine.scheduler.reused
+    check(next(engine.generate(wanted)), weights(4))
+    assert engine.scheduler.reused == reused
+    check(next(engine.generate(wanted)), weights(4))
+    assert engine.scheduler.reused > reused
+
+
+def test_waiting_requests_meet_the_new_weights_only(engine):
+    wanted = [Request(prompt(seed, 9), 9) for seed in range(7)]
+    answers, first = swapped(engine, wanted, weights(4), "keep", 1)
+    check(answers[-1], weights(4))
+    assert {token.version for token in answers[-1].tokens} == {first + 1}
+
+
+def test_weights_of_another_kind_are_refused(engine):
+    with pytest.raises(ValueError, match="is that of the present weights"):
+        engine.swap(weights(4), engine.version)
+    with pytest.raises(ValueError, match=r"bfloat16\[24, 16\], the engine holds float32\[24, 16\]"):
+        engine.swap(weights(4) | {"embed": weights(4)["embed"].astype("bfloat16")}, engine.version + 1)
+    with pytest.raises(ValueError, match=r"differ in what they hold: .*embed"):
+        engine.swap({name: w for name, w in weights(4).items() if name != "embed"}, engine.version + 1)
+
+
+def test_the_scores_of_a_prompt_stay_those_of_the_weights_that_read_it(engine):
+    request = Request(prompt(3, 20), 12, prompt_logprobs=True)
+    (answer,), _ = swapped(engine, [request], weights(4), "recompute", 6)
+    new = next(engine.generate([request]))
+    engine.swap(weights(), engine.version + 1)
+    old = next(engine.generate([request]))
+    np.testing.assert_allclose(answer.prompt_logprobs[1:], old.prompt_logprobs[1:], atol=1e-5)
+    assert answer.prompt_logprobs != new.prompt_logprobs
