@@ -126,7 +126,7 @@ def parts(suite: dict[str, Any]) -> Iterator[Part]:
         if found := suite.get(key):
             yield Part(title, "", ("reason", "items"), [(name, f"{n:,}") for name, n in found.items()])
     if details := suite.get("details"):
-        yield Part("In numbers", "", ("", "value"), list(_flat(details)))
+        yield Part("In numbers", "", ("what", "value"), list(_flat(details)))
 
 
 def _metrics(found: dict[str, float], published: dict[str, float]) -> Part:

@@ -1,16 +1,19 @@
 """`evaluate --suite` as its users call it, on a run that has learnt next to nothing; a checkpoint as a model."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cwm_jax.evaluation.endpoint import Endpoint
 from cwm_jax.evaluation.local import LocalModel
 from cwm_jax.evaluation.models import Ask
 from cwm_jax.evaluation.tracing import predicted
 from cwm_jax.text.special_tokens import END_OF_TEXT
+from cwm_jax.tracing import Isolation, record
 from cwm_jax.tracing.wrap import wrap
 
 ROOT = Path(__file__).parents[2]
@@ -112,3 +115,38 @@ def test_a_server_that_is_not_there_is_explained(capsys):
 
     assert main(["evaluate", "--suite", "cruxeval-output-step", "--endpoint", "http://127.0.0.1:9"]) == 1
     assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def served(trained_run):
+    """The URL of a server of the run."""
+    command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", str(trained_run), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield re.search(r"http://\S+", process.stdout.readline())[0]
+        process.terminate()
+
+
+def test_a_server_answers_as_its_checkpoint_does(evaluated, served, trained_run, tmp_path):
+    vocabulary = trained_run / "data" / "vocabulary.model"
+    common = ["--endpoint", served, "--vocabulary", vocabulary, "--limit", 2, "--out", tmp_path, "--unsafe"]
+    done = run("--suite", "cruxeval-output", *common)
+    assert done.returncode == 0, done.stderr
+    for mode in ("step", "trace"):
+        name = f"cruxeval-output-{mode}.jsonl"
+        ours, theirs = (
+            [json.loads(line) for line in (folder / "items" / name).read_text().splitlines()]
+            for folder in (evaluated[0], tmp_path)
+        )
+        assert [(one["right"], one["answer"]) for one in ours] == [(one["right"], one["answer"]) for one in theirs]
+
+
+def test_a_server_tells_how_it_takes_what_it_is_given(model, served, trained_run):
+    endpoint = Endpoint(served, vocabulary=trained_run / "data" / "vocabulary.model")
+    assert endpoint.form == model.form
+    trace = record(CONTEXT, isolation=Isolation.LIMITS_ONLY)
+    document = model.form.context(CONTEXT), model.form.frames(trace)
+    (ours,), (theirs,) = model.force([document]), endpoint.force([document])
+    assert [one.logprob for one in theirs] == pytest.approx([one.logprob for one in ours], abs=1e-3)
+    assert all(one.first in (other.first, None) for one, other in zip(theirs, ours))
+    asks = [Ask((*document[0], "<|call_sep|>"), 24, temperature, seed=3) for temperature in (0.0, 1.0)]
+    assert [said.pieces for said in endpoint.complete(asks)] == [said.pieces for said in model.complete(asks)]

@@ -76,6 +76,7 @@ async def _serve(serve, served, listener: socket.socket, token: str | None) -> i
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # the server raises again what it was stopped by: that is no failure
         signal.signal(number, lambda *_: None)
+
     def failed() -> None:
         server.should_exit = True
 
