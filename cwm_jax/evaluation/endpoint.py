@@ -60,7 +60,8 @@ class Endpoint:
         self._model = model or next(iter(listed))
         self._longest: int | None = getattr(listed[self._model], "max_model_len", None)
         self.name = self._model
-        self.subject = self.identity = f"{self._model} at {self._url}"
+        self.subject = f"{self._model} at {self._url}"
+        self.identity = f"{self.subject} {getattr(listed[self._model], 'weights_version', '')}"
         self.form: Form = CwmText()
         if self._vocabulary and set(Compact.control_symbols) <= set(self._vocabulary.control_tokens):
             self.form = Compact()
