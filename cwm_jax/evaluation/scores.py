@@ -15,7 +15,7 @@ def interval(right: int, n: int) -> tuple[float, float]:
     share, spread = right / n, _Z**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return 0.0 if right == 0 else middle - half, 1.0 if right == n else middle + half
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

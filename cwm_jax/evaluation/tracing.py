@@ -97,10 +97,11 @@ def _outcome(model: Model, context: str, head: list[str], said: Said, event: Eve
     if said.reason:
         return Outcome(trace, None, said.reason)
     last = trace.frames[-1] if trace.frames else None
-    if not (trace.complete or (event == "return" and last is not None and last.event == "return")):
+    returns = last is not None and last.event == "return" and last.value is not None
+    if not (trace.complete or (event == "return" and returns)):
         cut = "cut at the longest answer" if said.finish == "length" else f"cannot be read: {trace.reason}"
         return Outcome(trace, None, cut, said.tokens)
-    if last is None or last.event != "return":
+    if not returns:
         return Outcome(trace, None, "does not end in a return", said.tokens)
     if len(trace.frames) > 1 and trace.frames[-2].event == "exception":
         return Outcome(trace, None, f"says that it raises {trace.frames[-2].value}", said.tokens)

@@ -25,7 +25,7 @@ class Part(NamedTuple):
       note: a sentence above it, or nothing.
       header: of its columns; the first names the rows.
       rows: cells as they are shown.
-      plot: what a page shows in its place, if a picture says more.
+      plot: what a page shows in its place, title included, if a picture says more.
     """
 
     title: str
@@ -50,7 +50,8 @@ def write_tables(results: dict[str, Any], folder: Path) -> None:
 
 def _blocks(suite: dict[str, Any]) -> Iterator[Block]:
     for part in parts(suite):
-        yield heading(part.title, 3)
+        if part.plot is None:
+            yield heading(part.title, 3)
         if part.note:
             yield prose(part.note)
         yield part.plot or table(list(part.header), [list(row) for row in part.rows])

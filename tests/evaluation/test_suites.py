@@ -1,6 +1,7 @@
 """Suites against a server that knows what programs do: the perfect model gets all, a changed one what was changed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from true_server import Oracle, byte_vocabulary, last_value
@@ -81,6 +82,14 @@ def test_wrong_values_cost_what_they_are(evaluate, oracle):
     assert metrics.pop("output_match") == suites["cruxeval-output-trace"]["score"] == 0.5
     assert [metrics[name] for name in METRICS[1:7]] == [1] * 6
     assert suites["traces-cruxeval"]["reasons"] == {"return value": 3}
+
+
+def test_what_is_no_return_is_no_answer(evaluate, oracle):
+    oracle.changes = lambda trace: replace(trace, frames=trace.frames[:3])
+    found = evaluate("cruxeval-output", limit=2)
+    (reason,) = found["cruxeval-output-step"]["reasons"]
+    assert reason.startswith("cannot be read: frame 2")
+    assert found["cruxeval-output-trace"]["reasons"] == {"does not end in a return": 2}
 
 
 def test_an_equal_value_is_right_however_it_is_written(evaluate, oracle):
