@@ -1,7 +1,8 @@
 """Whole traces: the nine metrics of paper Table 9, by length and by type of value, free-running and teacher-forced.
 
 Free-running, the model goes on from its own frames; teacher-forced, every frame is asked for with the real ones before
-it. Where the two part with length, errors pile up; where they agree, single steps are what is not learnt.
+it. Where the two part with length, errors pile up; where they agree, single steps are what is not learnt. In the
+compact form the pieces of a frame also tell what its line does, and how: teacher-forced, that has to be right, too.
 """
 
 import ast
