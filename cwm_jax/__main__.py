@@ -15,6 +15,7 @@ VERBS = {
     "debug": ("cwm_jax.worldmodel.debugger.cli", "main", "step through a program as predicted or as run; DAP server"),
     "halts": ("cwm_jax.worldmodel.halting.cli", "main", "whether a program halts, predicted and where possible proved"),
     "fill": ("cwm_jax.worldmodel.holes.cli", "main", "find expressions for the holes, ??, of a program"),
+    "serve": ("cwm_jax.inference.server.cli", "main", "serve a model as the OpenAI API does"),
     "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),
     "compile": ("cwm_jax.tpu.cli", "main", "compile a train step for TPUs, without one: does it fit, how fast is it"),
 }

@@ -1,22 +1,84 @@
-"""The `evaluate` verb: measures a run, prints the best-known example and the table, writes the report."""
+"""The `evaluate` verb: puts suites to a checkpoint or a server, prints the table, writes it in three forms."""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from cwm_jax.report.console import print_results, print_trace
+from cwm_jax.report.console import print_results, print_suites, print_trace
 from cwm_jax.report.run import run_report
+from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
+
+_SUITES = """suites:
+  run                  the test sets recorded with the run's training data: results.json and report.html of the run
+  cruxeval-output-…    language, step, reasoning, trace: what does a function return (CWM paper, Table 8)
+  cruxeval-input-…     the same four: which arguments make it return that
+  traces-cruxeval      the nine trace metrics (Table 9), by length and type, teacher-forced beside free-running
+  traces-own           the same for the test sets of a run
+  halting, holes       programs that end or never do; expressions found again
+  all, or how several begin, such as cruxeval or cruxeval-output
+
+The key of an endpoint is read from OPENAI_API_KEY. Interrupted, the same command goes on from the last item."""
 
 
 def main(argv: list[str]) -> int:
     """Runs `evaluate` with these arguments; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax evaluate",
-        description="Predict the test sets of a run, compare with the real traces, write results.json and report.html.",
+        description="Measure a checkpoint, or a model behind an OpenAI-compatible endpoint.",
+        epilog=_SUITES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder of a trained run")
-    out = parser.parse_args(argv).out
-    from cwm_jax.evaluation.suites import evaluate
+    parser.add_argument("--suite", default="run", metavar="S", help="what is asked, see below; default: run")
+    subject = parser.add_mutually_exclusive_group()
+    subject.add_argument(
+        "--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/"
+    )
+    subject.add_argument("--endpoint", metavar="URL", help="server, such as http://127.0.0.1:8000")
+    parser.add_argument("--model", default="", metavar="NAME", help="with --endpoint; default: the first it lists")
+    parser.add_argument(
+        "--vocabulary", type=Path, metavar="FILE", help="with --endpoint: its vocabulary, for token ids"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N items of each suite; default: all")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where results go; default: evaluation/ in the run's folder; of `run`: the run",
+    )
+    parser.add_argument("--unsafe", action="store_true", help="judge without bubblewrap: for models that you trust")
+    arguments = parser.parse_args(argv)
+    if complaint := _complaint(arguments):
+        print(f"evaluate: {complaint}", file=sys.stderr)
+        return 2
+    if arguments.suite == "run":
+        return _evaluate_run(arguments.out or arguments.checkpoint)
+    try:
+        return _evaluate_suites(arguments)
+    except (SandboxMissing, SandboxError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+
+
+def _complaint(arguments: argparse.Namespace) -> str:
+    """What is wrong with a call; empty if nothing is."""
+    if arguments.limit is not None and arguments.limit < 1:
+        return f"--limit {arguments.limit} asks for nothing; give at least 1"
+    if not arguments.endpoint and (arguments.model or arguments.vocabulary):
+        return "--model and --vocabulary go with --endpoint"
+    if arguments.suite != "run":
+        return ""
+    if arguments.endpoint or arguments.limit:
+        return "the suite `run` predicts all test sets of a run; name another one with --suite, such as cruxeval-output"
+    if not (arguments.out or arguments.checkpoint):
+        return "name the folder of a trained run with --out"
+    if arguments.out and arguments.checkpoint not in (None, arguments.out):
+        return "the suite `run` writes into the folder of the run; leave out --checkpoint or --out"
+    return ""
+
+
+def _evaluate_run(out: Path) -> int:
+    from cwm_jax.evaluation.run_tests import evaluate
 
     results = evaluate(out)
     example = next(item for item in _items(out / "predictions.jsonl") if item["set"] == "strawberry")
@@ -28,3 +90,26 @@ def main(argv: list[str]) -> int:
 
 def _items(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _evaluate_suites(arguments: argparse.Namespace) -> int:
+    from cwm_jax.evaluation.runner import run_suites
+    from cwm_jax.evaluation.suites import named
+
+    suites = named(arguments.suite)
+    if arguments.endpoint:
+        from cwm_jax.evaluation.endpoint import Endpoint
+
+        model, place = Endpoint(arguments.endpoint, arguments.model, arguments.vocabulary), Path("runs")
+    else:
+        from cwm_jax.evaluation.local import LocalModel
+        from cwm_jax.training.runs import newest_run
+
+        place = arguments.checkpoint or newest_run()
+        model = LocalModel(place)
+    out = arguments.out or place / "evaluation"
+    isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
+    results = run_suites(suites, model, out, arguments.limit, isolation)
+    print_suites(results)
+    print(f"report: {out / 'results.html'}")
+    return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from cwm_jax.tracing.language import resolve, to_json
 from cwm_jax.tracing.trace import Frame, Trace
 
+_STATES = ("call", "line")  # frames that show locals, the others show a value
 METRICS = (
     "output_match",
     "valid_format",
@@ -47,7 +48,8 @@ def trace_metrics(predicted: Trace, actual: Trace, count_tokens: Callable[[str],
     """The nine metrics for one trace, keyed by `METRICS`; shares from 0 to 1, the last two in tokens.
 
     Definitions as in the independent reproduction of CWM paper Table 9: surplus predicted frames
-    cost nothing; a missing frame, or one with a value in place of locals or the reverse, counts 0;
+    cost nothing; a missing frame, or one with a value in place of locals or the reverse, counts 0, and one whose
+    locals cannot be read (None) as a wrong state;
     `".."` is compared as written; the order of locals does not matter. `exact` is stricter.
 
     Raises:
@@ -124,6 +126,8 @@ def failure_category(predicted: Trace, actual: Trace) -> str:
     guess, frame = _at(predicted, index), _at(actual, index)
     if guess is None:
         return "stopped early" if predicted.complete else "format"
+    if guess.locals is None and guess.value is None:
+        return "format"
     if frame is None:
         return "ran on"
     statement = _statement(_pending_source(actual.frames[:index]))
@@ -165,7 +169,7 @@ def _state_category(
 def _kind(value: str) -> str:
     """The category of a value by its `repr`; "number" where the statement has to decide."""
     try:
-        node = _parse(value, "eval").body
+        node = parsed(value, "eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return "other"
     if isinstance(node, ast.UnaryOp):
@@ -211,7 +215,7 @@ def _statement(source: str) -> ast.stmt | None:
         text = text.removeprefix("el")
     for candidate in (text, f"{text} pass"):
         try:
-            return next(iter(_parse(candidate, "exec").body), None)
+            return next(iter(parsed(candidate, "exec").body), None)
         except (SyntaxError, ValueError):
             continue
     return None
@@ -222,7 +226,7 @@ def _same_outcome(predicted: Trace, actual: Trace) -> bool:
     if not predicted.complete or not predicted.frames:
         return False
     (guess_event, guess), (real_event, real) = _outcome(predicted), _outcome(actual)
-    return guess_event == real_event and (guess == real or _equal_literals(guess, real))
+    return guess_event == real_event and (guess == real or equal_values(guess, real))
 
 
 def _outcome(trace: Trace) -> tuple[str, str | None]:
@@ -233,14 +237,15 @@ def _outcome(trace: Trace) -> tuple[str, str | None]:
     return last.event, last.value
 
 
-def _equal_literals(left: str, right: str) -> bool:
+def equal_values(left: str, right: str) -> bool:
+    """Whether two texts are literals of equal values; nothing is run."""
     try:
-        return ast.literal_eval(_parse(left, "eval")) == ast.literal_eval(_parse(right, "eval"))
+        return ast.literal_eval(parsed(left, "eval")) == ast.literal_eval(parsed(right, "eval"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return False
 
 
-def _parse(text: str, mode: str) -> ast.AST:
+def parsed(text: str, mode: str) -> ast.AST:
     """`ast.parse` without the warnings that odd predicted literals would print."""
     with warnings.catch_warnings(action="ignore"):
         return ast.parse(text, mode=mode)
@@ -251,7 +256,7 @@ def _at(trace: Trace, index: int) -> Frame | None:
 
 
 def _same_kind(guess: Frame | None, frame: Frame) -> Frame | None:
-    return guess if guess is not None and (guess.locals is None) == (frame.locals is None) else None
+    return guess if guess is not None and (guess.event in _STATES) == (frame.event in _STATES) else None
 
 
 def _state(frame: Frame | None) -> dict[str, str] | None:

@@ -1,106 +1,122 @@
-"""Evaluation of a trained run: its test sets predicted, measured, and written where the report finds them."""
+"""The suites by name: what a model is asked, and what its answers come to."""
 
-import json
-import time
-from collections import defaultdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from cwm_jax.data.corpus import TEST_SETS
-from cwm_jax.evaluation.metrics import (
-    exact,
-    failure_category,
-    frames_exact,
-    macro_average,
-    trace_metrics,
-)
-from cwm_jax.files import write_json, write_whole
-from cwm_jax.report.progress import progress
-from cwm_jax.tracing import Trace, parse
-from cwm_jax.tracing.trace import frame_as_json
-from cwm_jax.worldmodel.predict import WorldModel
-
-_LENGTHS = ((1, 8), (9, 16), (17, 24), (25, 32), (33, 48), (49, 10_000))
+from cwm_jax.evaluation.cruxeval import CruxEval, FullTrace, Input, Language, Output, Reasoning, SingleStep
+from cwm_jax.evaluation.halting import evaluate_halting
+from cwm_jax.evaluation.holes import evaluate_holes
+from cwm_jax.evaluation.models import Model
+from cwm_jax.evaluation.scores import interval
+from cwm_jax.evaluation.trace_suite import CruxEvalPrograms, OwnPrograms, TraceSuite
+from cwm_jax.evaluation.tracing import predicted
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing import Trace
+from cwm_jax.worldmodel.predictor import Predictor
 
 
-def evaluate(run: Path) -> dict[str, Any]:
-    """Predicts all test sets of a run; a set already predicted at this checkpoint is not predicted again.
+class Item(Protocol):
+    """One thing to ask.
 
-    Writes `evaluation/SET.json`, `evaluation.json`, `predictions.jsonl`, and its part of `results.json`.
-
-    Returns:
-      `results.json`.
+    Attributes:
+      id: no other item of the suite has it.
     """
-    run = Path(run)
-    model = WorldModel(run)
-    sets = {name: _one_set(model, run, name) for name in TEST_SETS}
-    items = [item for name in TEST_SETS for item in sets[name]["items"]]
-    write_whole(run / "predictions.jsonl", "".join(json.dumps(item) + "\n" for item in items))
-    scores = {name: one["scores"] for name, one in sets.items()}
-    write_json(run / "evaluation.json", {"sets": {name: one for name, one in scores.items() if name != "strawberry"}})
-    results = json.loads((run / "results.json").read_text())
-    for name, one in scores.items():
-        results[name] = {key: one[key] for key in ("exact", "frames_exact", "n")}
-    results["strawberry"] = {"exact": scores["strawberry"]["exact"] == 1.0}
-    minutes = results["minutes"]
-    minutes["predict"] = sum(one["seconds"] for one in sets.values()) / 60
-    minutes["total"] = minutes["record"] + minutes["train"] + minutes["predict"]
-    write_json(run / "results.json", results)
-    return results
+
+    id: str
 
 
-def _one_set(model: WorldModel, run: Path, name: str) -> dict[str, Any]:
-    """Items, scores and seconds of one test set, from its file if it is of this checkpoint."""
-    path = run / "evaluation" / f"{name}.json"
-    if path.exists() and (saved := json.loads(path.read_text()))["step"] == model.step:
-        return saved
-    started = time.monotonic()
-    tests = [json.loads(line) for line in (run / "data" / "tests" / f"{name}.jsonl").read_text().splitlines()]
-    predictions = []
-    with progress(f"predicting {name.replace('_', ' ')}", len(tests), unit="traces") as bar:
-        for predicted in model.predict([test["context"] for test in tests]):
-            predictions.append(predicted)
-            bar.update(len(predictions))
-    pairs = [(predicted, parse(test["text"])) for predicted, test in zip(predictions, tests)]
-    items = [
-        {
-            "set": name,
-            "name": test["name"],
-            "context": test["context"],
-            "exact": exact(predicted, actual),
-            "predicted": [frame_as_json(frame) for frame in predicted.frames],
-            "actual": [frame_as_json(frame) for frame in actual.frames],
-        }
-        for test, (predicted, actual) in zip(tests, pairs)
-    ]
-    count = lambda text: len(model.vocabulary.encode(text))  # noqa: E731
-    scores = _scores(pairs, items, count)
-    result = {"step": model.step, "seconds": time.monotonic() - started, "scores": scores, "items": items}
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, result)
-    return result
+class Suite(Protocol):
+    """Items, each asked and judged by itself.
+
+    Attributes:
+      name: on the command line and in files.
+      title: for people.
+      published: the score of the released 32B model, where there is one.
+    """
+
+    name: str
+    title: str
+    published: float | None
+
+    def items(self, model: Model) -> Sequence[Item]:
+        """All of them, in a fixed order.
+
+        Raises:
+          CannotDo: there are none for this model.
+        """
+
+    def records(self, model: Model, items: Sequence[Item], isolation: Isolation) -> Iterator[dict[str, Any]]:
+        """What became of each item, in order: JSON with `id`, and what `score` needs.
+
+        Raises:
+          CannotDo: this model cannot be asked.
+        """
+
+    def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What records come to: `n`, `score`, and whatever else there is to tell."""
 
 
-def _scores(pairs: list[tuple[Trace, Trace]], items: list[dict], count_tokens) -> dict[str, Any]:
-    """Shares exact, the nine metrics, exactness by length, and first errors by category with an example each."""
-    right, total = map(sum, zip(*(frames_exact(predicted, actual) for predicted, actual in pairs)))
-    by_length, failures = [], defaultdict(list)
-    for low, high in _LENGTHS:
-        inside = [item["exact"] for item in items if low <= len(item["actual"]) <= high]
-        if inside:
-            label = f"{low}-{high}" if high < 10_000 else f"{low}+"
-            by_length.append({"frames": label, "n": len(inside), "exact": sum(inside) / len(inside)})
-    for (predicted, actual), item in zip(pairs, items):
-        if not item["exact"]:
-            failures[failure_category(predicted, actual)].append(item)
-    return {
-        "exact": sum(item["exact"] for item in items) / len(items),
-        "frames_exact": right / total,
-        "n": len(items),
-        "metrics": macro_average(trace_metrics(predicted, actual, count_tokens) for predicted, actual in pairs),
-        "by_length": by_length,
-        "failures": [
-            {"category": category, "n": len(found), "example": found[0]}
-            for category, found in sorted(failures.items(), key=lambda pair: -len(pair[1]))
-        ],
-    }
+@dataclass(frozen=True)
+class Whole:
+    """A suite that measures by itself whoever predicts traces.
+
+    Attributes:
+      measure: (predictor, limit, isolation) -> JSON with `n`, `score`, `interval` and `details`.
+    """
+
+    name: str
+    title: str
+    measure: Callable[[Predictor, int | None, Isolation], dict[str, Any]] = field(repr=False)
+    published: float | None = None
+
+
+class TracePredictor:
+    """A model as a `Predictor` of traces; what it cannot read or write is a trace without frames."""
+
+    def __init__(self, model: Model, max_tokens: int = 8192):
+        self._model, self._max_tokens = model, max_tokens
+
+    def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
+        """The predicted trace of each context, in order."""
+        for outcome in predicted(self._model, [(context, ()) for context in contexts], self._max_tokens):
+            yield outcome.trace
+
+
+def _halting(predictor: Predictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
+    found = evaluate_halting(predictor, limit and max(limit, 2))  # one that halts and one that loops
+    return _scored(found["programs"], found["accuracy"], found)
+
+
+def _holes(predictor: Predictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
+    found = evaluate_holes(predictor, limit, isolation=isolation)
+    return _scored(found["tasks"], found["solved"], {name: one for name, one in found.items() if name != "items"})
+
+
+def _scored(n: int, score: float, details: dict[str, Any]) -> dict[str, Any]:
+    return {"n": n, "score": score, "interval": interval(round(score * n), n), "details": details}
+
+
+_MODES = (Language(), SingleStep(), Reasoning(), FullTrace())
+SUITES: dict[str, Suite | Whole] = {
+    suite.name: suite
+    for suite in (
+        *(CruxEval(task, mode) for task in (Output(), Input()) for mode in _MODES),
+        TraceSuite(CruxEvalPrograms()),
+        TraceSuite(OwnPrograms()),
+        Whole("halting", "halting: does it end, read off predicted traces", _halting),
+        Whole("holes", "holes: expressions found again, with 4 real runs each", _holes),
+    )
+}
+
+
+def named(name: str) -> list[Suite | Whole]:
+    """The suites of a name, or of all names that begin with it: `cruxeval` is eight; `all` is every one.
+
+    Raises:
+      ValueError: there is none.
+    """
+    found = [suite for known, suite in SUITES.items() if name in (known, "all") or known.startswith(f"{name}-")]
+    if not found:
+        raise ValueError(f"there is no suite {name!r}; choose run, all, {', '.join(SUITES)}, or how several begin")
+    return found

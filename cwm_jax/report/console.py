@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cwm_jax.report.evaluation import HEADER, overview
 from cwm_jax.report.figures import percent, quantity
 from cwm_jax.report.frames import full_locals, verdicts
 
@@ -89,3 +90,17 @@ def print_results(results: dict, console: Console | None = None) -> None:
     facts += [f"{name} {minutes:.1f} min" for name, minutes in results.get("minutes", {}).items()]
     if facts:
         console.print(", ".join(facts), soft_wrap=True)
+
+
+def print_suites(results: dict, console: Console | None = None) -> None:
+    """Prints the table of an evaluation's `results.json`, and below it why what could not be done could not be."""
+    console = console or Console(highlight=False)
+    table = Table(*HEADER[:1], title=f"Evaluation of {results['model']}", header_style="bold")
+    for column in HEADER[1:]:
+        table.add_column(column, justify="right")
+    for row in overview(results):
+        table.add_row(*row)
+    console.print(table)
+    for suite in results["suites"].values():
+        if "cannot" in suite:
+            console.print(f"{suite['title']}: {suite['cannot']}", soft_wrap=True)

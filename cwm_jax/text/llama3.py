@@ -13,11 +13,10 @@ from pathlib import Path
 
 import tiktoken
 
-from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CWM_IDS, END_OF_TEXT, PAD, TASK_IDS
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, CWM_IDS, END_OF_TEXT, PAD, STOP_TOKENS, TASK_IDS
 
 RANKS = 128_000  # of the release; the ids of special tokens follow
 RESERVED = 256
-STOP_TOKENS = (END_OF_TEXT, "<|eom_id|>", "<|eot_id|>")
 _CUT = 400_000  # characters encoded at once, as the released code does it
 _PRE_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -104,10 +103,14 @@ class Llama3Vocabulary:
         Raises:
           ValueError: an id is not below `vocab_size`.
         """
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """What `decode` reads as UTF-8; raises as it does."""
         ids = [int(i) for i in ids]
         if ids and (min(ids) < 0 or max(ids) >= self.vocab_size):
             raise ValueError(f"ids must be in 0..{self.vocab_size - 1}, found {min(ids)}..{max(ids)}")
-        return self._encoding.decode(ids, errors="replace")
+        return self._encoding.decode_bytes(ids)
 
 
 def _parse(ranks: bytes) -> dict[bytes, int]:

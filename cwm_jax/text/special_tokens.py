@@ -9,6 +9,10 @@ import re
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 END_OF_TEXT = "<|end_of_text|>"
 PAD = "<|pad|>"
+START_HEADER = "<|start_header_id|>"
+END_HEADER = "<|end_header_id|>"
+END_OF_MESSAGE = "<|eom_id|>"
+END_OF_TURN = "<|eot_id|>"
 FRAME_SEP = "<|frame_sep|>"
 ACTION_SEP = "<|action_sep|>"
 RETURN_SEP = "<|return_sep|>"
@@ -30,10 +34,10 @@ CWM_IDS = {
     BEGIN_OF_TEXT: 128000,
     END_OF_TEXT: 128001,
     PAD: 128004,
-    "<|start_header_id|>": 128006,
-    "<|end_header_id|>": 128007,
-    "<|eom_id|>": 128008,
-    "<|eot_id|>": 128009,
+    START_HEADER: 128006,
+    END_HEADER: 128007,
+    END_OF_MESSAGE: 128008,
+    END_OF_TURN: 128009,
     FRAME_SEP: 128100,
     ACTION_SEP: 128101,
     RETURN_SEP: 128102,
@@ -54,6 +58,9 @@ TASK_IDS = {
     RECEIVE_SEP: 128203,
     JOIN_SEP: 128204,
 }
+
+# Each ends what the model says (facts of the release).
+STOP_TOKENS = (END_OF_TEXT, END_OF_MESSAGE, END_OF_TURN)
 
 # Given, never predicted: after SFT the model thinks only where somebody puts the start token (paper §5.1).
 GIVEN_TOKENS = (THINKING_START,)

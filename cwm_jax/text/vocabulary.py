@@ -37,6 +37,7 @@ class Vocabulary(Protocol):
       vocab_size: number of ids, control tokens included; every id is below it.
       unk_id: never produced by `encode`.
       fingerprint: SHA-256 of the model, in hex; where it is equal, so is every encoding.
+      control_tokens: the control tokens, in the order of their ids.
     """
 
     vocab_size: int
@@ -45,6 +46,7 @@ class Vocabulary(Protocol):
     pad_id: int
     unk_id: int
     fingerprint: str
+    control_tokens: tuple[str, ...]
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; never a control token's, whatever the text spells."""
@@ -54,6 +56,9 @@ class Vocabulary(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that `ids` spell; `decode(encode(text)) == text`. A control token spells its own name."""
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 of that text; of some ids alone it may be part of a character."""
 
     def token_id(self, control: str) -> int:
         """Id of a control token."""
@@ -68,7 +73,6 @@ class SentencePieceVocabulary:
     Attributes (besides the protocol's):
       model: the serialized `ModelProto`.
       pre_split: the pattern that cuts texts before SentencePiece.
-      control_tokens: the control tokens, in the order of their ids.
     """
 
     def __init__(self, model: bytes):
@@ -159,10 +163,14 @@ class SentencePieceVocabulary:
         Raises:
           ValueError: an id is not below `vocab_size`.
         """
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """What `decode` reads as UTF-8; raises as it does."""
         ids = [int(i) for i in ids]
         if ids and (min(ids) < 0 or max(ids) >= self.vocab_size):
             raise ValueError(f"ids must be in 0..{self.vocab_size - 1}, found {min(ids)}..{max(ids)}")
-        return b"".join([self._spelling[i] for i in ids]).decode("utf-8", errors="replace")
+        return b"".join([self._spelling[i] for i in ids])
 
     def _encode_piece(self, piece: str) -> list[int]:
         try:

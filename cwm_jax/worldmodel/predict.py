@@ -13,12 +13,13 @@ from cwm_jax.inference.engine import Engine, EngineConfig
 from cwm_jax.inference.request import Request, Token
 from cwm_jax.inference.streams import Streams
 from cwm_jax.model.transformer import rebuilder
+from cwm_jax.text.pieces import pieces_of_ids
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Frame, Trace
-from cwm_jax.tracing.compact.symbols import plain
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.trace import Event
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.runs import newest_run as newest_run
 from cwm_jax.training.state import trained_weights
 from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
@@ -145,32 +146,6 @@ class WorldModel:
         return Request(tuple(ids), self._trained, stop_ids=(self.vocabulary.eos_id,))
 
     def _pieces(self, tokens: Iterable[Token]) -> Iterator[tuple[str, float]]:
-        """Tokens as pieces, control symbols by name, the plain text between them whole; with log-probabilities."""
-        controls = {self.vocabulary.token_id(symbol): symbol for symbol in self._form.control_symbols}
-        text: list[Token] = []
-        for token in tokens:
-            if token.id not in controls:
-                text.append(token)
-                continue
-            yield from self._text(text)
-            text.clear()
-            yield controls[token.id], token.logprob
-        yield from self._text(text)
-
-    def _text(self, tokens: list[Token]) -> Iterator[tuple[str, float]]:
-        if tokens:
-            first, *rest = plain(self.vocabulary.decode(token.id for token in tokens))
-            yield first, sum(token.logprob for token in tokens)
-            yield from ((piece, 0.0) for piece in rest)
-
-
-def newest_run(root: Path = Path("runs")) -> Path:
-    """The run under `root` whose checkpoint was written last.
-
-    Raises:
-      FileNotFoundError: there is none.
-    """
-    found = [folder.parent for folder in Path(root).glob("*/checkpoints") if any(folder.iterdir())]
-    if not found:
-        raise FileNotFoundError(f"no checkpoint under {root}/; make one with `make run`, or name one with --checkpoint")
-    return max(found, key=lambda run: (run / "checkpoints").stat().st_mtime)
+        """The pieces that tokens spell, with log-probabilities."""
+        scored = ((token.id, token.logprob) for token in tokens)
+        return pieces_of_ids(self.vocabulary, self._form.control_symbols, scored)

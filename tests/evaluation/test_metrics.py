@@ -109,6 +109,40 @@ def test_one_wrong_state_changes_the_state_scores_alone(actual, data):
 
 
 @given(runs, st.data())
+def test_one_wrong_value_changes_the_scores_of_values_alone(actual, data):
+    with_state = [index for index, frame in enumerate(actual.frames) if frame.locals is not None]
+    with_values = [index for index in with_state if actual.frames[index].locals]
+    assume(with_values)
+    index = data.draw(st.sampled_from(with_values))
+    (name, value), *rest = actual.frames[index].locals
+    scores = trace_metrics(changed(actual, index, locals=((name, value + "?"), *rest)), actual, len)
+    pairs = len(rest) + 1
+    wrong = 1 - (pairs - 1) / (pairs + 1)  # one pair is missed, one is too many
+    assert scores["state_exact"] == pytest.approx(1 - 1 / len(with_state))
+    assert scores["state_key_value_match"] == pytest.approx(1 - wrong / len(with_state))
+    untouched = ("output_match", "valid_format", "action_exact", "valid_json", "state_key_match")
+    assert all(scores[name] == 1 for name in untouched)
+
+
+@given(runs)
+def test_a_wrong_outcome_changes_the_output_alone(actual):
+    assume(len(actual.frames) < 2 or actual.frames[-2].event != "exception")
+    assume(actual.frames[-1].value != "<other>")
+    scores = trace_metrics(changed(actual, -1, value="<other>"), actual, len)
+    assert scores.pop("output_match") == 0
+    assert all(scores[name] == 1 for name in SHARES if name in scores)
+
+
+@given(runs, st.data())
+def test_locals_that_cannot_be_read_are_a_wrong_state_at_a_right_line(actual, data):
+    with_state = [index for index, frame in enumerate(actual.frames) if frame.locals is not None]
+    scores = trace_metrics(changed(actual, data.draw(st.sampled_from(with_state)), locals=None), actual, len)
+    share = pytest.approx(1 - 1 / len(with_state))
+    names = ("state_exact", "valid_json", "state_key_match", "state_key_value_match")
+    assert [scores[name] for name in names] == [share] * 4 and scores["action_exact"] == 1
+
+
+@given(runs, st.data())
 def test_one_wrong_source_changes_the_action_score_alone(actual, data):
     index = data.draw(st.integers(0, len(actual.frames) - 1))
     scores = trace_metrics(changed(actual, index, source="elsewhere"), actual, len)

@@ -42,6 +42,7 @@ class Compact:
     """Writes and reads the compact form. A component: `DataConfig.form = @Compact()`."""
 
     control_symbols: ClassVar[tuple[str, ...]] = CONTROL_SYMBOLS
+    frame_ends: ClassVar[tuple[str, ...]] = (*EVENT_OF, st.END_OF_TEXT)  # where a frame ends, if not before
 
     def context(self, context: str) -> list[str]:
         """The pieces (control symbols and plain text) that a prediction starts from.

@@ -1,0 +1,209 @@
+"""Whole traces: the nine metrics of paper Table 9, by length and by type of value, free-running and teacher-forced.
+
+Free-running, the model goes on from its own frames; teacher-forced, every frame is asked for with the real ones before
+it. Where the two part with length, errors pile up; where they agree, single steps are what is not learnt. In the
+compact form the pieces of a frame also tell what its line does, and how: teacher-forced, that has to be right, too.
+"""
+
+import ast
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+from cwm_jax.evaluation.cruxeval import read_rows
+from cwm_jax.evaluation.metrics import exact, failure_category, macro_average, trace_metrics
+from cwm_jax.evaluation.models import CannotDo, Forced, Model
+from cwm_jax.evaluation.scores import by_length, shares, summary
+from cwm_jax.evaluation.tracing import predicted, true_traces
+from cwm_jax.sandbox import Isolation
+from cwm_jax.tracing import Trace, resolve
+from cwm_jax.tracing.trace import UNCHANGED
+from cwm_jax.tracing.wrap import wrap
+
+_LONG = 8192  # tokens of a trace (paper Table 8)
+_PUBLISHED = dict(  # of the released 32B model at CRUXEval (paper Table 9)
+    output_match=0.880, valid_format=0.996, state_exact=0.969, action_exact=0.965, valid_json=1.0,
+    state_key_match=0.991, state_key_value_match=0.981, state_tokens=11.7, action_tokens=11.2,
+)  # fmt: skip
+
+
+class TestProgram(NamedTuple):
+    """A program whose trace is predicted."""
+
+    id: str
+    context: str
+
+
+@dataclass(frozen=True)
+class CruxEvalPrograms:
+    """The programs of CRUXEval, each called by a marked `main`."""
+
+    name: ClassVar[str] = "cruxeval"
+    title: ClassVar[str] = "CRUXEval programs"
+    published: ClassVar[dict[str, float] | None] = _PUBLISHED
+
+    def items(self, model: Model) -> list[TestProgram]:
+        return [TestProgram(row.id, wrap(row.code, "f", row.input)) for row in read_rows()]
+
+
+@dataclass(frozen=True)
+class OwnPrograms:
+    """The test sets that were recorded with a run's training data."""
+
+    name: ClassVar[str] = "own"
+    title: ClassVar[str] = "test programs of the run"
+    published: ClassVar[dict[str, float] | None] = None
+
+    def items(self, model: Model) -> list[TestProgram]:
+        if model.tests is None:
+            raise CannotDo(f"{model.name} comes without test sets of its own; name a run with --checkpoint")
+        return [
+            TestProgram(f"{path.stem} {test['name']}", test["context"])
+            for path in sorted(model.tests.glob("*.jsonl"))
+            for test in map(json.loads, path.read_text().splitlines())
+        ]
+
+
+@dataclass(frozen=True)
+class TraceSuite:
+    """The traces of programs, a `Suite`."""
+
+    programs: CruxEvalPrograms | OwnPrograms
+
+    @property
+    def name(self) -> str:
+        return f"traces-{self.programs.name}"
+
+    @property
+    def title(self) -> str:
+        return f"traces: {self.programs.title}"
+
+    published: ClassVar[None] = None
+
+    def items(self, model: Model) -> list[TestProgram]:
+        return self.programs.items(model)
+
+    def records(self, model: Model, items: Sequence[TestProgram], isolation: Isolation) -> Iterator[dict[str, Any]]:
+        contexts = [item.context for item in items]
+        truths = true_traces(tuple(contexts), isolation)
+        outcomes = predicted(model, [_start(truth) for truth in truths], _LONG)
+        for item, actual, outcome, forced in zip(items, truths, outcomes, _forced(model, truths), strict=True):
+            guess, right = outcome.trace, exact(outcome.trace, actual)
+            yield {
+                "id": item.id,
+                "right": right,
+                "reason": "" if right else failure_category(guess, actual),
+                "said": outcome.reason,
+                "tokens": outcome.tokens,
+                "frames": len(actual.frames),
+                "metrics": trace_metrics(guess, actual, model.count),
+                "values": values_by_type(guess, actual),
+                "free": [index < len(guess.frames) and guess.frames[index] == frame
+                         for index, frame in enumerate(actual.frames)],
+                "forced": forced,
+            }  # fmt: skip
+
+    def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        found = summary(records) | {"metrics": macro_average(record["metrics"] for record in records)}
+        if self.programs.published:
+            found["published_metrics"] = self.programs.published
+        values: Counter[str] = Counter()
+        totals: Counter[str] = Counter()
+        for record in records:
+            for name, (right, n) in record["values"].items():
+                values[name] += right
+                totals[name] += n
+        found["values_by_type"] = shares({name: (values[name], totals[name]) for name in totals})
+        found["by_place"] = _by_place(records)
+        if reasons := Counter(record["said"] for record in records if record["said"]):
+            found["breaks_off"] = dict(reasons.most_common())
+        if reasons := Counter(record["forced"] for record in records if isinstance(record["forced"], str)):
+            found["not_forced"] = dict(reasons.most_common())
+        return found
+
+
+def _start(truth: Trace) -> tuple[str, tuple]:
+    """A program without arguments starts from its call frame, as CWM's prompts do; others have it predicted."""
+    first = truth.frames[0]
+    return truth.context, (first,) if not first.locals else ()
+
+
+def _forced(model: Model, truths: Sequence[Trace]) -> Iterator[dict[str, list] | str]:
+    """How the model takes each frame of each real trace, or why nobody knows."""
+    documents: list[tuple[list[str], list[str]] | str] = []
+    for truth in truths:
+        try:
+            documents.append((model.form.context(truth.context), model.form.frames(truth)))
+        except ValueError as error:
+            documents.append(f"cannot be written: {error}")
+    taken = model.force([document for document in documents if not isinstance(document, str)])
+    cannot = ""
+    for document in documents:
+        if isinstance(document, str) or cannot:
+            yield cannot or document
+            continue
+        try:
+            pieces = next(taken)
+        except CannotDo as error:
+            cannot = str(error)
+            yield cannot
+            continue
+        yield pieces if isinstance(pieces, str) else _by_frame(model.form.event_indices(document[1]), pieces)
+
+
+def _by_frame(starts: list[int], pieces: list[Forced]) -> dict[str, list]:
+    """For each frame `right`, whether greedy decoding says all of its pieces (None: unknown), and its `probability`."""
+    spans = [pieces[start:end] for start, end in zip(starts, [*starts[1:], len(pieces)])]
+    firsts = [[one.first for one in span] for span in spans]
+    return {
+        "right": [False if False in some else None if None in some else True for some in firsts],
+        "probability": [math.exp(sum(one.logprob for one in span)) for span in spans],
+    }
+
+
+def values_by_type(guess: Trace, actual: Trace) -> dict[str, tuple[int, int]]:
+    """By type (right, all): the values that frames of `actual` spell, held against those in the same places of `guess`.
+
+    Values that are unchanged do not count; a predicted one does where it is right, unchanged or not.
+    """
+    counts: dict[str, list[bool]] = defaultdict(list)
+    states = resolve(guess)
+    for index, frame in enumerate(actual.frames):
+        there = guess.frames[index] if index < len(guess.frames) else None
+        if frame.value is not None:
+            counts[_type(frame.value)].append(there is not None and there.value == frame.value)
+        for name, value in frame.locals or ():
+            if value != UNCHANGED:
+                counts[_type(value)].append(there is not None and states[index].get(name) == value)
+    return {name: (sum(rights), len(rights)) for name, rights in counts.items()}
+
+
+def _type(value: str) -> str:
+    """The type of a `repr`; `other` for what is no literal."""
+    try:
+        return type(ast.literal_eval(value)).__name__
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return "other"
+
+
+def _by_place(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Frames right by their place in the trace: free-running, teacher-forced, and the mean probability of the latter.
+
+    `at_least` says that some frames are not known to be right, for log-probabilities that tell no ranks.
+    """
+    free = [(place, float(right)) for one in records for place, right in enumerate(one["free"], start=1)]
+    known = [one["forced"] for one in records if not isinstance(one["forced"], str)]
+    forced = [(place, right) for one in known for place, right in enumerate(one["right"], start=1)]
+    sure = [(place, p) for one in known for place, p in enumerate(one["probability"], start=1)]
+    rows = {row["frames"]: {"place": row["frames"], "n": row["n"], "free": row["score"]} for row in by_length(free)}
+    for row in by_length([(place, float(right is True)) for place, right in forced]):
+        rows[row["frames"]]["forced"] = row["score"]
+    for row in by_length(sure):
+        rows[row["frames"]]["probability"] = row["score"]
+    for row in by_length([(place, float(right is None)) for place, right in forced]):
+        if row["score"]:
+            rows[row["frames"]]["at_least"] = True
+    return list(rows.values())

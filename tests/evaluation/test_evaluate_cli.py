@@ -1,0 +1,152 @@
+"""`evaluate --suite` as its users call it, on a run that has learnt next to nothing; a checkpoint as a model."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cwm_jax.evaluation.endpoint import Endpoint
+from cwm_jax.evaluation.local import LocalModel
+from cwm_jax.evaluation.models import Ask
+from cwm_jax.evaluation.tracing import predicted
+from cwm_jax.text.special_tokens import END_OF_TEXT
+from cwm_jax.tracing import Isolation, record
+from cwm_jax.tracing.wrap import wrap
+
+ROOT = Path(__file__).parents[2]
+CONTEXT = wrap("def f(n):\n    n += 1\n    return n", "f", "3")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "cwm_jax", "evaluate", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(trained_run):
+    return LocalModel(trained_run)
+
+
+def test_forced_by_its_own_words_a_model_is_never_surprised(model):
+    (outcome,) = predicted(model, [(CONTEXT, ())], 64)
+    prompt = tuple(model.form.context(CONTEXT))
+    (said,) = model.complete([Ask(prompt, 64)])
+    assert outcome.tokens == said.tokens <= 64 and said.pieces
+    own, other = [*said.pieces], [*said.pieces[:3], END_OF_TEXT]
+    forced, surprised = model.force([(prompt, own), (prompt, other)])
+    assert all(one.first for one in forced)
+    assert [one.logprob for one in forced] == pytest.approx(said.logprobs, abs=1e-3)
+    assert not surprised[-1].first and surprised[-1].logprob < forced[3].logprob
+
+
+def test_the_answers_do_not_depend_on_what_else_is_asked(model):
+    asks = [
+        Ask(tuple(model.form.context(CONTEXT)), 16, temperature, seed=seed)
+        for temperature in (0.0, 1.0)
+        for seed in (0, 1)
+    ]
+    together = list(model.complete([*asks, Ask(("words " * 5000,), 16)]))
+    assert together[:4] == [next(model.complete([ask])) for ask in asks]
+    assert together[0] == together[1] and "tokens; this checkpoint reads at most" in together[4].reason
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_run, tmp_path_factory):
+    """The folder that two calls wrote, and what the second printed."""
+    out = tmp_path_factory.mktemp("evaluated") / "results"
+    common = ["--checkpoint", trained_run, "--out", out, "--unsafe"]
+    first = run("--suite", "cruxeval-output", "--limit", 2, *common)
+    assert first.returncode == 0, first.stderr
+    second = run("--suite", "traces-own", "--limit", 3, *common)
+    assert second.returncode == 0, second.stderr
+    return out, second.stdout
+
+
+def test_the_table_is_there_in_three_forms(evaluated):
+    out, printed = evaluated
+    suites = json.loads((out / "results.json").read_text())["suites"]
+    names = [f"cruxeval-output-{mode}" for mode in ("language", "step", "reasoning", "trace")]
+    assert list(suites) == [*names, "traces-own"]
+    assert "--endpoint" in suites["cruxeval-output-reasoning"]["cannot"]
+    markdown, page = (out / "results.md").read_text(), (out / "results.html").read_text()
+    for suite in suites.values():
+        assert suite["title"] in markdown and suite["title"] in page
+    assert "results.html" in printed and "cannot be done" in printed
+
+
+def test_what_a_tiny_model_cannot_do_counts_and_has_its_reason(evaluated):
+    suites = json.loads((evaluated[0] / "results.json").read_text())["suites"]
+    step = suites["cruxeval-output-step"]
+    assert step["n"] == 2 and sum(step["reasons"].values()) == 2 * (1 - step["score"])
+    own = suites["traces-own"]
+    assert own["n"] == 3 and set(own["by_place"][0]) >= {"free", "forced", "probability"}
+    assert 0 < own["by_place"][0]["probability"] < 1
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["--suite", "nothing"], "there is no suite 'nothing'"),
+        (["--suite", "cruxeval", "--limit", "0"], "--limit 0"),
+        (["--suite", "run"], "--out"),
+        (["--out", "x", "--limit", "3"], "--suite"),
+        (["--suite", "run", "--endpoint", "http://127.0.0.1:9"], "--suite"),
+        (["--suite", "cruxeval", "--model", "m"], "--endpoint"),
+        (["--suite", "cruxeval", "--endpoint", "http://x", "--checkpoint", "y"], "not allowed with"),
+    ],
+)
+def test_bad_calls_are_explained(arguments, complaint, capsys, tmp_path, monkeypatch):
+    from cwm_jax.__main__ import main
+
+    try:
+        status = main(["evaluate", *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2 and complaint in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_explained(capsys):
+    from cwm_jax.__main__ import main
+
+    assert main(["evaluate", "--suite", "cruxeval-output-step", "--endpoint", "http://127.0.0.1:9"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def served(trained_run):
+    """The URL of a server of the run."""
+    command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", str(trained_run), "--port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        yield re.search(r"http://\S+", process.stdout.readline())[0]
+        process.terminate()
+
+
+def test_a_server_answers_as_its_checkpoint_does(evaluated, served, trained_run, tmp_path):
+    vocabulary = trained_run / "data" / "vocabulary.model"
+    common = ["--endpoint", served, "--vocabulary", vocabulary, "--limit", 2, "--out", tmp_path, "--unsafe"]
+    done = run("--suite", "cruxeval-output", *common)
+    assert done.returncode == 0, done.stderr
+    for mode in ("step", "trace"):
+        name = f"cruxeval-output-{mode}.jsonl"
+        ours, theirs = (
+            [json.loads(line) for line in (folder / "items" / name).read_text().splitlines()]
+            for folder in (evaluated[0], tmp_path)
+        )
+        assert [(one["right"], one["answer"]) for one in ours] == [(one["right"], one["answer"]) for one in theirs]
+
+
+def test_a_server_tells_how_it_takes_what_it_is_given(model, served, trained_run):
+    endpoint = Endpoint(served, vocabulary=trained_run / "data" / "vocabulary.model")
+    assert endpoint.form == model.form
+    trace = record(CONTEXT, isolation=Isolation.LIMITS_ONLY)
+    document = model.form.context(CONTEXT), model.form.frames(trace)
+    (ours,), (theirs,) = model.force([document]), endpoint.force([document])
+    assert [one.logprob for one in theirs] == pytest.approx([one.logprob for one in ours], abs=1e-3)
+    assert all(one.first in (other.first, None) for one, other in zip(theirs, ours))
+    asks = [Ask((*document[0], "<|call_sep|>"), 24, temperature, seed=3) for temperature in (0.0, 1.0)]
+    assert [said.pieces for said in endpoint.complete(asks)] == [said.pieces for said in model.complete(asks)]
