@@ -46,11 +46,9 @@ def main(argv: list[str]) -> int:
     serve = replace(serve, checkpoint=arguments.checkpoint or serve.checkpoint or str(newest_run()))
     served = load(serve)
     _warm_up(served)
-    host, port = listener.getsockname()[:2]
+    host = listener.getsockname()[0]
     if not _is_local(host) and arguments.token is None:
         print(f"serve: whoever reaches {host} may use this model; --token T asks who they are", file=sys.stderr)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {served.name} at http://{shown}:{port}/v1", flush=True)
     return asyncio.run(_serve(serve, served, listener, arguments.token))
 
 
@@ -83,16 +81,19 @@ async def _serve(serve, served, listener: socket.socket, token: str | None) -> i
     def failed() -> None:
         server.should_exit = True
 
-    async def drain() -> None:
+    async def attend() -> None:
+        while not (server.started or server.should_exit):
+            await asyncio.sleep(0.01)
+        print(f"serving {served.name} at {_address(listener)}/v1", flush=True)
         while not server.should_exit:
             await asyncio.sleep(0.1)
         await asyncio.sleep(serve.limits.drain)
         thread.give_up("the server was told to stop; ask another one")
 
     thread.start(failed)
-    draining = asyncio.create_task(drain())
+    attending = asyncio.create_task(attend())
     await server.serve(sockets=[listener])
-    draining.cancel()
+    attending.cancel()
     thread.stop()
     if thread.failed:
         print(f"serve: the engine stopped: {type(thread.failed).__name__}: {thread.failed}", file=sys.stderr)
@@ -115,6 +116,11 @@ def _bind(host: str, port: int) -> socket.socket:
             f"--host {host} --port {port}: {error}; name an address of this machine and a free port"
         ) from None
     return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _is_local(host: str) -> bool:
