@@ -6,7 +6,7 @@ from dataclasses import replace
 from cwm_jax.tracing import Frame
 from cwm_jax.tracing.language import compress
 from cwm_jax.tracing.trace import Event
-from cwm_jax.worldmodel.debugger.breakpoints import Breakpoints
+from cwm_jax.worldmodel.debugger.breakpoints import Breakpoint, Breakpoints
 from cwm_jax.worldmodel.debugger.evaluate import evaluate
 from cwm_jax.worldmodel.debugger.going import Going
 from cwm_jax.worldmodel.debugger.outcomes import EXCEPTION, RETURN, Parting, Refused, Stop
@@ -219,7 +219,7 @@ class Session:
             raise Refused("this is the first frame")
         walk, last, stop = Walk(), 1, Stop("step", "the first frame")
         for count, each in enumerate(self.frames[:-1], start=1):
-            before = walk.scopes[-1].locals if walk.scopes and each.frame.event != "call" else {}
+            before = {} if each.frame.event == "call" else walk.locals
             if hit := self.breakpoints.hit(each.frame, before, walk.push(each).locals):
                 last, stop = count, Stop("breakpoint", hit[1], hit[0].number)
         self._go_to(self.frames[:last])
@@ -275,7 +275,7 @@ class Session:
         self._past.append(self.frames)
         self.frames = frames
 
-    def _stop(self, broken: str = "", hit=None, note: str = "") -> Stop:
+    def _stop(self, broken: str = "", hit: Breakpoint | None = None, note: str = "") -> Stop:
         if hit is not None:
             return Stop("breakpoint", note, hit.number)
         if broken:
