@@ -15,6 +15,8 @@ from cwm_jax.worldmodel.debugger.walk import Scope, Walk
 from cwm_jax.worldmodel.futures import Future, Predicted, Predictor
 from cwm_jax.worldmodel.real import RealRun, paired
 
+_MOST_SAMPLES = 64  # futures drawn at once; nobody reads more
+
 
 class Session:
     """One walk through what a program does, as a predictor says it.
@@ -131,6 +133,10 @@ class Session:
 
         Equal ones are told once. Arguments as for `Predictor.futures`.
         """
+        if not 1 <= samples <= _MOST_SAMPLES or not 0 <= seed < 1 << 31:
+            raise Refused(
+                f"futures: draw 1 to {_MOST_SAMPLES} with a seed from 0 to 2**31 - 1, not {samples} with {seed}"
+            )
         going = self._going()
         self._check(going)
 
