@@ -166,7 +166,7 @@ class Session:
             raise Refused(f"there is no future {index + 1}; there are {len(self.offered)}")
         future = self.offered[index]
         if not future.frames:
-            raise Refused(f"that future has no frames: {future.reason}")
+            raise Refused(f"that future has no frames: {future.reason or 'the trace ends here'}")
         self._go_to((*self.frames, *future.frames))
         return self._stop(future.reason)
 
