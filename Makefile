@@ -65,7 +65,7 @@ $(VENV)/.chromium: | $(VENV)/bin/python
 
 # The client that VS Code's own debug adapters are tested with drives ours in a test; without npm that one is skipped.
 $(VENV)/.vscode-client: | $(VENV)/bin/python
-	@npm install --silent --no-save --prefix $(VENV) @vscode/debugadapter-testsupport@1.68.0 >/dev/null || echo "npm could not install VS Code's test client"
+	@{ command -v npm >/dev/null && npm install --silent --no-save --prefix $(VENV) @vscode/debugadapter-testsupport@1.68.0 >/dev/null; } || echo "VS Code's test client could not be installed: it needs npm"
 	@touch $@
 
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; }

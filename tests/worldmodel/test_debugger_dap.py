@@ -345,3 +345,23 @@ def test_clients_may_count_lines_from_zero():
     frames = ask("stackTrace", threadId=1)[0]["stackFrames"]
     assert [frame["line"] for frame in frames] == [4, 15, 20]
     assert ask("gotoTargets", source=SOURCE, line=5)[0]["targets"] == [{"id": 6, "label": "return count", "line": 5}]
+
+
+def test_a_prediction_that_cannot_be_made_still_stops():
+    """Whatever a predictor raises in the middle of things, the editor hears of it and stands where it stood."""
+
+    class Tired(RealRun):
+        def futures(self, context, frames, **asked):
+            if len(frames) > 2:
+                raise ValueError("a program has 9,999 tokens")
+            return super().futures(context, frames, **asked)
+
+    with editor_of(Tired(Isolation.LIMITS_ONLY)) as editor:
+        launched(editor)
+        editor.stop()
+        for _ in range(2):
+            editor.step_in(1)
+            before = editor.stop()
+        editor.continue_(1)
+        assert "9,999 tokens" in editor.event("output")["output"]
+        assert editor.stop() == before == ("step", 14, "f")

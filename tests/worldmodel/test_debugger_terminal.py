@@ -184,7 +184,17 @@ def test_what_if_and_verify():
     assert "n = 6" in say("back", "set n 6", "p")
     assert "cannot jump to line 2" in say("back", "j 2") and "> program(7)f()" in say("s", "j 7")
     assert "! line" in say("frames 1")
-    for bad in ("set n", "!n = zz", "take 9", "back 99", "j x", "futures x"):
+    for bad in (
+        "set n",
+        "!n = zz",
+        "take 9",
+        "back 99",
+        "j x",
+        "futures x",
+        "futures 0",
+        "futures 999",
+        "futures 1 1 -1",
+    ):
         assert say(bad).startswith("*** "), bad
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cwm_jax.tracing import Frame
 from cwm_jax.tracing.language import compress
 from cwm_jax.tracing.trace import Event
-from cwm_jax.worldmodel.debugger.breakpoints import Breakpoints
+from cwm_jax.worldmodel.debugger.breakpoints import Breakpoint, Breakpoints
 from cwm_jax.worldmodel.debugger.evaluate import evaluate
 from cwm_jax.worldmodel.debugger.going import Going
 from cwm_jax.worldmodel.debugger.outcomes import EXCEPTION, RETURN, Parting, Refused, Stop
@@ -14,6 +14,8 @@ from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.walk import Scope, Walk
 from cwm_jax.worldmodel.futures import Future, Predicted, Predictor
 from cwm_jax.worldmodel.real import RealRun, paired
+
+_MOST_SAMPLES = 64  # futures drawn at once; nobody reads more
 
 
 class Session:
@@ -131,6 +133,10 @@ class Session:
 
         Equal ones are told once. Arguments as for `Predictor.futures`.
         """
+        if not 1 <= samples <= _MOST_SAMPLES or not 0 <= seed < 1 << 31:
+            raise Refused(
+                f"futures: draw 1 to {_MOST_SAMPLES} with a seed from 0 to 2**31 - 1, not {samples} with {seed}"
+            )
         going = self._going()
         self._check(going)
 
@@ -160,7 +166,7 @@ class Session:
             raise Refused(f"there is no future {index + 1}; there are {len(self.offered)}")
         future = self.offered[index]
         if not future.frames:
-            raise Refused(f"that future has no frames: {future.reason}")
+            raise Refused(f"that future has no frames: {future.reason or 'the trace ends here'}")
         self._go_to((*self.frames, *future.frames))
         return self._stop(future.reason)
 
@@ -219,7 +225,7 @@ class Session:
             raise Refused("this is the first frame")
         walk, last, stop = Walk(), 1, Stop("step", "the first frame")
         for count, each in enumerate(self.frames[:-1], start=1):
-            before = walk.scopes[-1].locals if walk.scopes and each.frame.event != "call" else {}
+            before = {} if each.frame.event == "call" else walk.locals
             if hit := self.breakpoints.hit(each.frame, before, walk.push(each).locals):
                 last, stop = count, Stop("breakpoint", hit[1], hit[0].number)
         self._go_to(self.frames[:last])
@@ -275,7 +281,7 @@ class Session:
         self._past.append(self.frames)
         self.frames = frames
 
-    def _stop(self, broken: str = "", hit=None, note: str = "") -> Stop:
+    def _stop(self, broken: str = "", hit: Breakpoint | None = None, note: str = "") -> Stop:
         if hit is not None:
             return Stop("breakpoint", note, hit.number)
         if broken:

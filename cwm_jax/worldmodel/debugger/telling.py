@@ -32,7 +32,7 @@ def future(shown: Future) -> str:
     """What a future comes to."""
     count = f"{len(shown.frames)} frames"
     if shown.reason or not shown.frames:
-        return f"breaks off after {count}: {shown.reason}"
+        return f"breaks off after {count}: {shown.reason or 'the trace ends there'}"
     return f"returns {shown.frames[-1].frame.value} after {count}"
 
 

@@ -158,17 +158,16 @@ class Adapter(Conversation):
 
     def _scopes(self, arguments: dict) -> Iterator[Any]:
         session, level = self._open(), self._level(arguments["frameId"])
+        innermost = level == len(session.scopes) - 1
         sure = session.sure(level) if session.predictor.what_if else {}
         locals_ = self._variables.of(session.state(level), sure)
         scopes = [{"name": "Locals", "presentationHint": "locals", "variablesReference": locals_, "expensive": False}]
         if sure:
-            told = (
-                {"(this line comes next)": percent(session.frames[-1].sure)} if level == len(session.scopes) - 1 else {}
-            )
-            told |= {name: percent(share) for name, share in sure.items()}
+            next_ = {"(this line comes next)": session.frames[-1].sure} if innermost else {}
+            told = {name: percent(share) for name, share in (next_ | sure).items()}
             reference = self._variables.plain(told)
             scopes.append({"name": "Confidence", "variablesReference": reference, "expensive": False})
-        if level == len(session.scopes) - 1:
+        if innermost:
             self._settable = locals_
         yield {"scopes": scopes}
 
@@ -252,12 +251,12 @@ class Adapter(Conversation):
         """Events of a command that moves."""
         try:
             stop = command(self._open())
-        except Refused as refused:
-            if self._session.ended and not str(refused).startswith("this is"):
+        except (ValueError, RuntimeError, OSError) as error:  # nothing has changed; the client waits for a stop
+            if self._session.ended:
                 yield "exited", {"exitCode": 0}
                 yield "terminated", {}
                 return
-            yield from self._told(str(refused))
+            yield from self._told(str(error))
             stop = Stop("step")
         yield from self._stopped(stop)
 
