@@ -1,10 +1,10 @@
 """Every mesh that production runs on, in one table: `Experiment.mesh = "v5p:4x8x8/131k"`.
 
 A name is the topology as the cloud and `compile` spell it, `2x` before it for two slices, and after it, where that
-matters, the length of rows that the mesh is for: at 8k batch and weights are cut alike over all chips; longer rows are
-cut too, at 131k into shards of one local window. `serve` after it is for the engine: heads, of which CWM has eight of
-keys, and features are cut, so that no step gathers weights. CWM's vocabulary has 128,256 = 256 · 501 entries, so `fsdp` is at most
-256, and larger slices hold the weights several times.
+matters, what the mesh is for. A length of rows: at 8k batch and weights are cut alike over all chips; longer rows are
+cut too, at 131k into shards of one local window. `serve`: the engine; heads, of which CWM has eight of keys, and
+features are cut, so that no step gathers weights. CWM's vocabulary has 128,256 = 256 · 501 entries, so `fsdp` is at
+most 256, and larger slices hold the weights several times.
 """
 
 from typing import Literal

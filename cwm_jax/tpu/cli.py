@@ -17,8 +17,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax compile",
         description="Compile the train step of an experiment, or what a server runs, with the TPU compiler, without a "
-        "TPU: what it takes of memory, what moves between chips, how long a step should take. 32 billion weights compile "
-        "in minutes.",
+        "TPU: what it takes of memory, what moves between chips, how long a step should take. 32 billion weights "
+        "compile in minutes.",
         epilog="--gin_file=F reads an experiment, or a `Serve` configuration (several files may be given); "
         "--gin.Class.field=VALUE overrides one value.",
     )
