@@ -11,6 +11,8 @@ import pytest
 from cwm_jax.evaluation.endpoint import Endpoint
 from cwm_jax.evaluation.local import LocalModel
 from cwm_jax.evaluation.models import Ask
+from cwm_jax.evaluation.runner import run_suites
+from cwm_jax.evaluation.suites import named
 from cwm_jax.evaluation.tracing import predicted
 from cwm_jax.text.special_tokens import END_OF_TEXT
 from cwm_jax.tracing import Isolation, record
@@ -115,6 +117,13 @@ def test_a_server_that_is_not_there_is_explained(capsys):
 
     assert main(["evaluate", "--suite", "cruxeval-output-step", "--endpoint", "http://127.0.0.1:9"]) == 1
     assert "does not answer" in capsys.readouterr().err
+
+
+def test_halting_is_a_suite_for_any_model(model, tmp_path):
+    found = run_suites(named("halting"), model, tmp_path, 1, Isolation.LIMITS_ONLY)["suites"]["halting"]
+    assert found["n"] == 2 and found["details"]["programs"] == 2 and found["interval"][0] <= found["score"]
+    again = run_suites(named("halting"), model, tmp_path, 1, Isolation.LIMITS_ONLY)["suites"]["halting"]
+    assert again == found  # the seconds that it took included: it was not measured again
 
 
 @pytest.fixture(scope="module")
