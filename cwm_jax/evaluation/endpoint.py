@@ -53,7 +53,7 @@ class Endpoint:
         self._client = openai.OpenAI(base_url=self._url, api_key=key, max_retries=5, timeout=3600.0)
         self._at_once = at_once
         self._vocabulary = load_vocabulary(vocabulary) if vocabulary else None
-        listed = {one.id: one for one in self._told(self._client.models.list).data}
+        listed = {one.id: one for one in self._told(self._client.with_options(max_retries=0).models.list).data}
         if not listed or (model and model not in listed):
             known = ", ".join(listed) or "none"
             raise ValueError(f"--model {model!r} is none of those that {self._url} lists: {known}")
