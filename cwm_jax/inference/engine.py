@@ -107,7 +107,7 @@ class Engine:
         layout = Layout.of(model, config.page, config.slots, config.max_length, flight, config.pages, config.prefixes)
         if model.conv and config.page < model.conv.taps:
             raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
-        self._cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
+        self.cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
         programs = Programs(rebuild, layout, rules, config.draft, config.steps, config.top_logprobs)
         self._prefill = jax.jit(programs.prefill, static_argnums=3, donate_argnums=1)
         self._decode = jax.jit(programs.decode, donate_argnums=1)
@@ -230,7 +230,7 @@ class Engine:
             return
         scored = any(one.request.prompt_logprobs for one in reading)
         batch = self._batches.prefill(reading, ends, self._scheduler.tables_BE)
-        self._cache, ids_N, scores, logprobs_NS = self._prefill(self._params, self._cache, batch, scored)
+        self.cache, ids_N, scores, logprobs_NS = self._prefill(self._params, self.cache, batch, scored)
         made = Told(ids_N, scores, batch.wanted)
         logprobs_NS = np.asarray(logprobs_NS)
         for row, (one, end) in enumerate(zip(reading, ends)):
@@ -249,7 +249,7 @@ class Engine:
         if not decoding:
             return
         batch = self._batches.decode(decoding, ends, self._scheduler.tables_BE)
-        self._cache, result = self._decode(self._params, self._cache, batch)
+        self.cache, result = self._decode(self._params, self.cache, batch)
         made, counts_CB = Told(result.ids_CBS, result.scores, batch.wanted), np.asarray(result.counts_CB)
         self.counts.guessed += int(np.asarray(result.guessed_CB).sum())
         self.counts.right += int(np.maximum(counts_CB - 1, 0).sum())
