@@ -34,7 +34,7 @@ benchmarks: setup-dev
 
 setup: $(VENV)/.requirements $(VENV)/.bubblewrap $(VENV)/.native
 
-setup-dev: setup $(VENV)/.requirements-dev $(VENV)/.chromium
+setup-dev: setup $(VENV)/.requirements-dev $(VENV)/.chromium $(VENV)/.vscode-client
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +60,11 @@ $(VENV)/.native: $(wildcard cwm_jax/tracing/child/c/*) cwm_jax/tracing/native.py
 # A real browser looks at the report in the tests; without one that test says so and is skipped.
 $(VENV)/.chromium: | $(VENV)/bin/python
 	@command -v chromium >/dev/null || $(call apt,chromium chromium-driver) || echo "chromium could not be installed: apt-get install chromium chromium-driver"
+	@touch $@
+
+# The client that VS Code's own debug adapters are tested with drives ours in a test; without npm that one is skipped.
+$(VENV)/.vscode-client: | $(VENV)/bin/python
+	@{ command -v npm >/dev/null && npm install --silent --no-save --prefix $(VENV) @vscode/debugadapter-testsupport@1.68.0 >/dev/null; } || echo "VS Code's test client could not be installed: it needs npm"
 	@touch $@
 
 apt = { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; }

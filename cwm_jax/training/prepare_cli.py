@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cwm_jax import config
 from cwm_jax.cluster import ADDRESS_HELP, joined
+from cwm_jax.components import reachable
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Mixture, resolve
 from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
@@ -46,10 +47,13 @@ def main(argv: list[str]) -> int:
 
 
 def root_of(files: Sequence[str], overrides: Sequence[str]) -> type:
-    """What gin files describe: the first of `ROOTS` of which they bind something, else an experiment."""
+    """What gin files describe: the first of `ROOTS` that they bind, or whose components alone, else an experiment."""
     named = config.bound(files, overrides)
     for root in ROOTS:
         if root.__name__ in named:
+            return root
+    for root in ROOTS:
+        if named and set(named) <= set(reachable([root])):
             return root
     from cwm_jax.training.experiment import Experiment  # seconds, for JAX
 
@@ -95,7 +99,8 @@ def _(corpus: TraceCorpus, arguments: argparse.Namespace) -> None:
         return
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     sheet = prepare_traces(corpus, arguments.out, arguments.workers, arguments.limit, isolation)
-    print(f"{sheet['traces']:,} traces and {sheet['episodes']:,} episodes of {sheet['programs']:,} programs")
+    counts = ((sheet[what], what) for what in ("traces", "episodes", "programs"))
+    print(", ".join(f"{count:,} {what.removesuffix('s') if count == 1 else what}" for count, what in counts))
     _tell_dropped(sheet["dropped"])
     print(f"{arguments.out / 'datasheet.html'}")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Frame, Limits, Trace, record
-from cwm_jax.tracing.trace import Event
+from cwm_jax.tracing.trace import UNCHANGED, Event
 from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
 
@@ -58,7 +58,8 @@ class RealRun:
         ended = False
         for index in range(start, len(trace.frames)):
             frame = trace.frames[index]
-            values = tuple((name, 1.0) for name in (dict(frame.locals) if frame.value is None else [""]))
+            shown = [name for name, value in frame.locals or () if value != UNCHANGED]
+            values = tuple((name, 1.0) for name in (shown if frame.value is None else [""]))
             found.append(Predicted(frame, values=values, asked=first is not None and not found))
             if ended := until is not None and until(found):
                 break

@@ -10,7 +10,7 @@ import pytest
 from cwm_jax.tracing import Isolation, record_many, resolve
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.episodes import step_over
-from cwm_jax.tracing.language import TraceSyntaxError
+from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.wrap import wrap
 
@@ -35,6 +35,18 @@ def test_every_prefix_and_what_follows_it_are_the_whole(traces):
             prefix = FORM.prefix(trace.context, trace.frames[:count])
             assert whole[: len(prefix)] == prefix
             assert FORM.event_indices(prefix) == FORM.event_indices(whole)[:count]
+
+
+def test_behind_a_call_an_event_can_be_asked_for_at_once(traces):
+    """Into the call or over it: the event stands directly behind the prefix, in whole traces and in step-overs."""
+    seen = set()
+    for trace in traces:
+        whole = FORM.frames(trace)
+        for index, (frame, after) in enumerate(zip(trace.frames, trace.frames[1:]), start=1):
+            if frame.event == "call":
+                seen.add(after.event)
+                assert whole[len(FORM.prefix(trace.context, trace.frames[:index]))] == EVENT_TOKENS[after.event]
+    assert seen == {"line", "return"}
 
 
 def test_a_prefix_tells_its_frames_and_no_more(traces):

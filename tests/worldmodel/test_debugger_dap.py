@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -289,3 +290,78 @@ def test_what_the_extension_starts_answers(tmp_path):
         assert "nowhere" in editor.send("launch", {"program": "nowhere.py"}).message
         editor.disconnect()
         assert adapter.wait(20) == 0
+
+
+CLIENT = Path(sys.prefix) / "node_modules"
+
+
+@pytest.mark.skipif(
+    not shutil.which("node") or not (CLIENT / "@vscode/debugadapter-testsupport").exists(),
+    reason="VS Code's test client is not installed: npm install --prefix .venv @vscode/debugadapter-testsupport",
+)
+def test_the_client_of_vs_code_itself(tmp_path):
+    start = tmp_path / "adapter"
+    start.write_text(f"cd {ROOT} && exec {sys.executable} -m cwm_jax debug --real --unsafe --dap -\n")
+    done = subprocess.run(
+        ["node", Path(__file__).with_name("vscode_client.js"), start, ROOT / EXAMPLE],
+        env=os.environ | {"NODE_PATH": str(CLIENT)}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "stack": [["count_letters", 5], ["f", 16], ["main", 21]],
+        "locals": {"s": "'strawberry'", "letter": "'r'", "count": "0", "ch": "'r'"},
+    }
+
+
+def test_a_restart_may_bring_other_arguments(tmp_path):
+    path = tmp_path / "countdown.py"
+    path.write_text(COUNTDOWN)
+    arguments = {"program": str(path), "function": "f", "args": "4"}
+    with editor_of() as editor:
+        editor.send("launch", arguments)
+        editor.event("initialized")
+        editor.set_breakpoints({"path": str(path)}, [{"line": 6}])
+        editor.configuration_done()
+        editor.stop(), editor.continue_(1)
+        assert editor.stop() == ("breakpoint", 6, "f") and editor.locals()["steps"].value == "2"
+        editor.send("restart", {"arguments": arguments | {"args": "8"}})
+        assert editor.stop()[0] == "entry"
+        editor.continue_(1)
+        assert editor.stop() == ("breakpoint", 6, "f") and editor.locals()["steps"].value == "4"
+
+
+def test_clients_may_count_lines_from_zero():
+    adapter = Adapter(lambda launch: REAL, REAL, None)
+
+    def ask(command, **arguments):
+        answer, *events = adapter.handle({"type": "request", "seq": 1, "command": command, "arguments": arguments})
+        check(answer)
+        return answer["body"], events
+
+    ask("initialize", adapterID="cwm", linesStartAt1=False)
+    ask("launch", program=str(ROOT / EXAMPLE), stopOnEntry=False)
+    assert ask("setBreakpoints", source=SOURCE, breakpoints=[{"line": 4}])[0]["breakpoints"][0]["line"] == 4
+    assert [event["event"] for event in ask("configurationDone")[1]] == ["stopped"]
+    frames = ask("stackTrace", threadId=1)[0]["stackFrames"]
+    assert [frame["line"] for frame in frames] == [4, 15, 20]
+    assert ask("gotoTargets", source=SOURCE, line=5)[0]["targets"] == [{"id": 6, "label": "return count", "line": 5}]
+
+
+def test_a_prediction_that_cannot_be_made_still_stops():
+    """Whatever a predictor raises in the middle of things, the editor hears of it and stands where it stood."""
+
+    class Tired(RealRun):
+        def futures(self, context, frames, **asked):
+            if len(frames) > 2:
+                raise ValueError("a program has 9,999 tokens")
+            return super().futures(context, frames, **asked)
+
+    with editor_of(Tired(Isolation.LIMITS_ONLY)) as editor:
+        launched(editor)
+        editor.stop()
+        for _ in range(2):
+            editor.step_in(1)
+            before = editor.stop()
+        editor.continue_(1)
+        assert "9,999 tokens" in editor.event("output")["output"]
+        assert editor.stop() == before == ("step", 14, "f")

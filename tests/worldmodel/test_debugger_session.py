@@ -232,6 +232,18 @@ def test_breakpoints_with_conditions():
         session.breakpoints.remove(99)
 
 
+def test_a_condition_that_holds_on_is_met_once_whatever_is_called_meanwhile():
+    code = "def g(x):\n    return x\ndef f(xs):\n    total = 0\n    for x in xs:\n        total += g(x)\n    return 0"
+    session = session_of(code, "[1, 2, 3, 4]")
+    session.breakpoints.add(condition="total > 1")
+    seen = []
+    while session.continue_().why == "breakpoint":
+        seen.append(session.state()["total"])
+    assert seen == ["3"]
+    session.reverse_continue()
+    assert session.state()["total"] == "3"
+
+
 def test_futures_are_drawn_and_taken():
     session = session_of(COUNTDOWN, "4")
     session.step(), session.step()

@@ -142,6 +142,34 @@ def test_breakpoints_are_set_listed_and_cleared():
         assert say(bad).startswith("*** "), bad
 
 
+def test_breakpoints_are_changed():
+    _, say = terminal_of()
+    say("b 16", "b if total == 3")
+    assert say("condition 1 x > 1") == "Breakpoint 1 at line 16, if x > 1\n"
+    assert say("disable 2") == "Breakpoint 2 anywhere, if total == 3 (disabled)\n"
+    assert "Breakpoint 1\n" in say("c") and say("p x") == "2\n"
+    assert say("condition 1", "b") == "Breakpoint 1 at line 16\n1 at line 16\n2 anywhere, if total == 3 (disabled)\n"
+    say("reset")
+    assert "Breakpoint 1\n" in say("c") and say("p x") == "1\n"
+    say("disable 1", "enable 2")
+    assert "Breakpoint 2\n" in say("c")
+    for bad in ("condition 2", "condition 1 x >", "enable 7", "disable x"):
+        assert say(bad).startswith("*** "), bad
+
+
+def test_what_is_displayed_is_shown_where_it_changes():
+    _, say = terminal_of()
+    assert say("display total * 2") == "display total * 2: unknown here\n"
+    _, say = terminal_of()
+    say("b 15", "c", "display total")
+    assert [line for line in say(*["n"] * 12).splitlines() if line.startswith("display")] == [
+        "display total: 3",
+        "display total: 2",
+        "display total: 11",
+    ]
+    assert say("undisplay total", "n") and "*** " in say("undisplay total")
+
+
 COUNTDOWN = "def f(n):\n    steps = 0\n    while n > 1:\n        n -= 2\n        steps += 1\n    return steps\n"
 
 
@@ -156,7 +184,17 @@ def test_what_if_and_verify():
     assert "n = 6" in say("back", "set n 6", "p")
     assert "cannot jump to line 2" in say("back", "j 2") and "> program(7)f()" in say("s", "j 7")
     assert "! line" in say("frames 1")
-    for bad in ("set n", "!n = zz", "take 9", "back 99", "j x", "futures x"):
+    for bad in (
+        "set n",
+        "!n = zz",
+        "take 9",
+        "back 99",
+        "j x",
+        "futures x",
+        "futures 0",
+        "futures 999",
+        "futures 1 1 -1",
+    ):
         assert say(bad).startswith("*** "), bad
 
 

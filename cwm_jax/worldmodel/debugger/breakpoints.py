@@ -1,6 +1,6 @@
 """Where a session stops: lines, conditions over the predicted locals, or both."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cwm_jax.tracing import Frame
 from cwm_jax.worldmodel.debugger.evaluate import CannotEvaluate, check, evaluate
@@ -15,12 +15,14 @@ class Breakpoint:
       line: of the context; None stops at any line where the condition becomes true.
       condition: an expression over the locals; "" for none.
       temporary: whether it goes away when it was hit.
+      enabled: whether it stops at all.
     """
 
     number: int
     line: int | None = None
     condition: str = ""
     temporary: bool = False
+    enabled: bool = True
 
 
 @dataclass
@@ -44,12 +46,26 @@ class Breakpoints:
         self.by_number[number] = Breakpoint(number, line, check(condition) if condition else "", temporary)
         return self.by_number[number]
 
+    def change(self, number: int, **fields: str | bool) -> Breakpoint:
+        """Has it another condition, or be enabled or not; raises as `add`, and ValueError where there is none."""
+        line, condition = self._known(number).line, fields.get("condition")
+        if condition == "" and line is None:
+            raise ValueError(f"breakpoint {number} has no line, so it needs a condition")
+        if condition:
+            check(condition)
+        self.by_number[number] = replace(self.by_number[number], **fields)
+        return self.by_number[number]
+
     def remove(self, number: int) -> Breakpoint:
         """Raises ValueError where there is none of that number."""
+        self._known(number)
+        return self.by_number.pop(number)
+
+    def _known(self, number: int) -> Breakpoint:
         if number not in self.by_number:
             known = ", ".join(map(str, self.by_number)) or "none"
             raise ValueError(f"there is no breakpoint {number}; there are: {known}")
-        return self.by_number.pop(number)
+        return self.by_number[number]
 
     def hit(self, frame: Frame, before: dict[str, str], state: dict[str, str]) -> tuple[Breakpoint, str] | None:
         """The first one that a frame hits, and a note where its condition has no value.
@@ -65,7 +81,7 @@ class Breakpoints:
         if frame.event not in ("call", "line"):
             return None
         for breakpoint_ in self.by_number.values():
-            if breakpoint_.line not in (None, frame.line):
+            if not breakpoint_.enabled or breakpoint_.line not in (None, frame.line):
                 continue
             holds, note = _holds(breakpoint_.condition, state)
             if breakpoint_.line is None:

@@ -54,19 +54,20 @@ class Going:
         def stop(new: Sequence[Predicted]) -> bool:
             nonlocal done
             frame = new[-1].frame
-            before = self.walk.scopes[-1].locals if self.walk.scopes else {}
+            before = {} if frame.event == "call" else self.walk.locals
             scope = self.walk.push(new[-1])
             self.frames.append(new[-1])
             self.paused = self._watch(len(new))
             if stops is not None:
-                self.hit = stops.hit(frame, {} if frame.event == "call" else before, scope.locals)
+                self.hit = stops.hit(frame, before, scope.locals)
             done = until(frame) or self.hit is not None
             return done or self.paused or self.walk.ended or len(self.frames) >= MAX_FRAMES
 
         frames = [each.frame for each in self.frames]
         (future,) = self._predictor.futures(self._context, frames, first=first, until=stop)
         if not done and not self.paused and not self.walk.ended:
-            self.broken = future.reason or f"a session has at most {MAX_FRAMES:,} frames"
+            early = "it ends before the entry has returned" if future.complete else ""
+            self.broken = future.reason or early or f"a session has at most {MAX_FRAMES:,} frames"
         return done
 
     def over_calls(self, until: Callable[[Frame], bool]) -> bool:

@@ -99,7 +99,9 @@ def _rows(session: Session, parting: Parting | None) -> str:
     rows = [_row(index, frames[index], index == len(frames) - 1, index == wrong) for index in range(first, len(frames))]
     if wrong is not None and wrong >= first:
         real = "<em>the run had ended</em>" if parting.real is None else _cell(parting.real)
-        rows[wrong - first] += f'<div class="row"><span></span><span></span><span class="cell real">{real}</span></div>'
+        rows[wrong - first] += (
+            f'<div class="row"><span class="number">real</span><span></span><span class="cell real">{real}</span></div>'
+        )
     return earlier + "".join(rows)
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from cwm_jax.tracing import Frame
 from cwm_jax.tracing.language import compress
-from cwm_jax.worldmodel.debugger.breakpoints import Breakpoints
+from cwm_jax.tracing.trace import Event
+from cwm_jax.worldmodel.debugger.breakpoints import Breakpoint, Breakpoints
 from cwm_jax.worldmodel.debugger.evaluate import evaluate
 from cwm_jax.worldmodel.debugger.going import Going
 from cwm_jax.worldmodel.debugger.outcomes import EXCEPTION, RETURN, Parting, Refused, Stop
@@ -13,6 +14,8 @@ from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.walk import Scope, Walk
 from cwm_jax.worldmodel.futures import Future, Predicted, Predictor
 from cwm_jax.worldmodel.real import RealRun, paired
+
+_MOST_SAMPLES = 64  # futures drawn at once; nobody reads more
 
 
 class Session:
@@ -44,6 +47,7 @@ class Session:
         self._real = real
         self._past: list[tuple[Predicted, ...]] = []
         self.frames: tuple[Predicted, ...] = ()
+        self._walked = self.frames, Walk()
         going = self._going()
         if not going.one("call"):
             raise Refused(f"nothing is predicted for this program: {going.broken}")
@@ -57,12 +61,12 @@ class Session:
     @property
     def scopes(self) -> list[Scope]:
         """The open calls, the entry first."""
-        return Walk(self.frames).scopes
+        return self._walk().scopes
 
     @property
     def ended(self) -> bool:
         """Whether the entry has returned."""
-        return Walk(self.frames).ended
+        return self._walk().ended
 
     @property
     def commands(self) -> int:
@@ -78,9 +82,11 @@ class Session:
 
     def sure(self, level: int = -1) -> dict[str, float]:
         """The probability of each value of `state` when it was spelled."""
+        scopes = self.scopes
         own = dict(self.frames[-1].values).get("")
-        name = EXCEPTION if self.at.event == "exception" else RETURN
-        return self.scopes[level].sure | ({} if own is None else {name: own})
+        if self.at.value is None or own is None or scopes[level] is not scopes[-1]:
+            return scopes[level].sure
+        return scopes[level].sure | {EXCEPTION if self.at.event == "exception" else RETURN: own}
 
     def evaluate(self, expression: str, level: int = -1) -> object:
         """The value of an expression over the locals of an open call; raises `CannotEvaluate`."""
@@ -127,6 +133,10 @@ class Session:
 
         Equal ones are told once. Arguments as for `Predictor.futures`.
         """
+        if not 1 <= samples <= _MOST_SAMPLES or not 0 <= seed < 1 << 31:
+            raise Refused(
+                f"futures: draw 1 to {_MOST_SAMPLES} with a seed from 0 to 2**31 - 1, not {samples} with {seed}"
+            )
         going = self._going()
         self._check(going)
 
@@ -156,7 +166,7 @@ class Session:
             raise Refused(f"there is no future {index + 1}; there are {len(self.offered)}")
         future = self.offered[index]
         if not future.frames:
-            raise Refused(f"that future has no frames: {future.reason}")
+            raise Refused(f"that future has no frames: {future.reason or 'the trace ends here'}")
         self._go_to((*self.frames, *future.frames))
         return self._stop(future.reason)
 
@@ -171,8 +181,8 @@ class Session:
             raise Refused(f"cannot jump to line {self.program.place(line)}; the lines of this function are: {told}")
         if self.at.event not in ("call", "line"):
             raise Refused(f"cannot jump from a {self.at.event}; step on to a line first")
-        before = self.frames if self.at.event == "call" else self.frames[:-1]
-        self._go_to((*before, self._changed("line", line, scope.locals, before)))
+        before, values = (self.frames, ()) if self.at.event == "call" else (self.frames[:-1], self.frames[-1].values)
+        self._go_to((*before, self._changed("line", line, scope.locals, before, dict(values))))
         return self._stop()
 
     def assign(self, name: str, value: str) -> Stop:
@@ -185,7 +195,8 @@ class Session:
             if frame.event == "call" and name not in scope.locals:
                 raise Refused(f"{name!r} is no argument of this call; the arguments are: {', '.join(scope.locals)}")
             before = self.frames[:-1]
-            self._go_to((*before, self._changed(frame.event, frame.line, scope.locals | {name: value}, before)))
+            state, values = scope.locals | {name: value}, dict(self.frames[-1].values) | {name: 1.0}
+            self._go_to((*before, self._changed(frame.event, frame.line, state, before, values)))
         elif name == (RETURN if frame.event == "return" else EXCEPTION):
             changed = Frame(frame.event, frame.source, value=value, line=frame.line)
             last = replace(self.frames[-1], frame=changed, values=(("", 1.0),), changed=True)
@@ -214,7 +225,7 @@ class Session:
             raise Refused("this is the first frame")
         walk, last, stop = Walk(), 1, Stop("step", "the first frame")
         for count, each in enumerate(self.frames[:-1], start=1):
-            before = walk.scopes[-1].locals if walk.scopes and each.frame.event != "call" else {}
+            before = {} if each.frame.event == "call" else walk.locals
             if hit := self.breakpoints.hit(each.frame, before, walk.push(each).locals):
                 last, stop = count, Stop("breakpoint", hit[1], hit[0].number)
         self._go_to(self.frames[:last])
@@ -254,6 +265,11 @@ class Session:
         self._go_to(tuple(going.frames))
         return Stop("pause") if going.paused else self._stop(going.broken, *(going.hit or ()))
 
+    def _walk(self) -> Walk:
+        if self._walked[0] is not self.frames:  # every place and every local asks for it
+            self._walked = self.frames, Walk(self.frames)
+        return self._walked[1]
+
     def _going(self) -> Going:
         return Going(self.predictor, self.program.context, self.frames, self.watch)
 
@@ -265,7 +281,7 @@ class Session:
         self._past.append(self.frames)
         self.frames = frames
 
-    def _stop(self, broken: str = "", hit=None, note: str = "") -> Stop:
+    def _stop(self, broken: str = "", hit: Breakpoint | None = None, note: str = "") -> Stop:
         if hit is not None:
             return Stop("breakpoint", note, hit.number)
         if broken:
@@ -278,13 +294,20 @@ class Session:
         if self.ended:
             raise Refused("the program has returned; go back, or reset")
 
-    def _changed(self, event, line: int, state: dict[str, str], before: tuple[Predicted, ...]) -> Predicted:
+    def _changed(
+        self,
+        event: Event,
+        line: int,
+        state: dict[str, str],
+        before: tuple[Predicted, ...],
+        values: dict[str, float],
+    ) -> Predicted:
         """A frame as the user wants it, after the frames `before`."""
         baseline = None
         if event == "line" and before and before[-1].frame.locals is not None:
             baseline = Walk(before).scopes[-1].locals
         frame = Frame(event, self.program.lines[line - 1], locals=compress(state, baseline), line=line)
-        return Predicted(frame, values=tuple((name, 1.0) for name in state), changed=True)
+        return Predicted(frame, values=tuple(values.items()), changed=True)
 
 
 def _returns(frame: Frame) -> bool:

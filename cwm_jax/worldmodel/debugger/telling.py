@@ -32,7 +32,7 @@ def future(shown: Future) -> str:
     """What a future comes to."""
     count = f"{len(shown.frames)} frames"
     if shown.reason or not shown.frames:
-        return f"breaks off after {count}: {shown.reason}"
+        return f"breaks off after {count}: {shown.reason or 'the trace ends there'}"
     return f"returns {shown.frames[-1].frame.value} after {count}"
 
 
@@ -40,4 +40,5 @@ def breakpoint_(program: Program, shown: Breakpoint) -> str:
     """A breakpoint: number, place, condition."""
     where = "anywhere" if shown.line is None else f"at line {program.place(shown.line)}"
     condition = f", if {shown.condition}" if shown.condition else ""
-    return f"{shown.number} {where}{condition}{' (once)' if shown.temporary else ''}"
+    state = f"{' (once)' if shown.temporary else ''}{'' if shown.enabled else ' (disabled)'}"
+    return f"{shown.number} {where}{condition}{state}"

@@ -1,6 +1,5 @@
 """The debugger in a terminal: pdb's commands and habits over a session."""
 
-import cmd
 import inspect
 import re
 import time
@@ -11,16 +10,17 @@ from cwm_jax.report.figures import percent
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.worldmodel.debugger import telling
-from cwm_jax.worldmodel.debugger.outcomes import RETURN, Refused, Stop
+from cwm_jax.worldmodel.debugger.evaluate import CannotEvaluate
+from cwm_jax.worldmodel.debugger.looking import Looking, number
+from cwm_jax.worldmodel.debugger.outcomes import Refused, Stop
 from cwm_jax.worldmodel.debugger.session import Session
 
 _ASSIGNMENT = re.compile(r"\s*(\w+)\s*=(?!=)\s*(.+)", re.DOTALL)
-_AROUND = 5  # lines that `list` shows on either side
 _PATIENCE = 2.0  # seconds before a command shows its progress
 _STARTS = {"call": "--Call--", "return": "--Return--"}
 
 
-class Terminal(cmd.Cmd):
+class Terminal(Looking):
     """Reads commands and shows where they lead. `cmdloop()` runs it; `onecmd(line)` gives it one command."""
 
     prompt = "(cwm) "
@@ -29,11 +29,8 @@ class Terminal(cmd.Cmd):
     def __init__(
         self, session: Session, stdin: IO[str] | None = None, stdout: IO[str] | None = None, greet: bool = True
     ):
-        super().__init__(stdin=stdin, stdout=stdout)
-        self.use_rawinput = stdin is None
-        self._session = session
-        self._level = -1  # of the scope that is looked at; the innermost is -1
-        self._listed: int | None = None
+        super().__init__(session, stdin, stdout)
+        self._displayed: dict[str, str] = {}  # by expression what was shown last
         session.watch = self._watch
         if greet:
             self._show()
@@ -72,7 +69,7 @@ class Terminal(cmd.Cmd):
 
     def do_back(self, argument: str) -> None:
         """back [COUNT]: undo the last command that moved or changed something (or COUNT of them)."""
-        self._session.back(_number(argument) if argument else 1)
+        self._session.back(number(argument) if argument else 1)
         self._after(None)
 
     def do_rstep(self, argument: str) -> None:
@@ -107,17 +104,17 @@ class Terminal(cmd.Cmd):
         """futures [COUNT [TEMPERATURE [SEED]]]: draw ways in which this function may go on until it returns."""
         count, temperature, seed = [*argument.split(), "", "", ""][:3]
         drawn = self._session.futures(
-            _number(count) if count else 5,
-            _number(temperature, float) if temperature else 1.0,
-            _number(seed or "0", int),
+            number(count) if count else 5,
+            number(temperature, float) if temperature else 1.0,
+            number(seed or "0", int),
         )
-        for number, future in enumerate(drawn, start=1):
-            self._say(f"{number:>3}  {percent(future.probability):>7}  {telling.future(future)}")
+        for index, future in enumerate(drawn, start=1):
+            self._say(f"{index:>3}  {percent(future.probability):>7}  {telling.future(future)}")
         self._say("take NUMBER goes along one")
 
     def do_take(self, argument: str) -> None:
         """take NUMBER: go along one of the futures drawn last."""
-        self._after(self._session.take(_number(argument) - 1))
+        self._after(self._session.take(number(argument) - 1))
 
     def do_verify(self, argument: str) -> None:
         """verify: run the program in the sandbox and mark the first frame where prediction and run part."""
@@ -156,70 +153,37 @@ class Terminal(cmd.Cmd):
         """tbreak: as break, gone once it was hit."""
         self.do_break(argument, temporary=True)
 
+    def do_condition(self, argument: str) -> None:
+        """condition NUMBER [CONDITION]: have a breakpoint stop only if this holds; without one, always."""
+        which, _, condition = argument.partition(" ")
+        self._changed(which, condition=condition.strip())
+
+    def do_enable(self, argument: str) -> None:
+        """enable NUMBER ...: have these breakpoints stop again."""
+        self._changed(argument, enabled=True)
+
+    def do_disable(self, argument: str) -> None:
+        """disable NUMBER ...: have these breakpoints not stop, and keep them."""
+        self._changed(argument, enabled=False)
+
     def do_clear(self, argument: str) -> None:
         """cl(ear) [NUMBER ...]: remove these breakpoints, or all."""
-        numbers = [_number(word) for word in argument.split()] or list(self._session.breakpoints.by_number)
-        for number in numbers:
-            self._session.breakpoints.remove(number)
-            self._say(f"Deleted breakpoint {number}")
+        numbers = [number(word) for word in argument.split()] or list(self._session.breakpoints.by_number)
+        for each in numbers:
+            self._session.breakpoints.remove(each)
+            self._say(f"Deleted breakpoint {each}")
 
-    # Looking around.
+    def do_display(self, argument: str) -> None:
+        """display [EXPRESSION]: show its value at every stop where it is another than before; alone: those shown."""
+        if argument:
+            self._displayed[argument] = ""
+        self._display(always=True)
 
-    def do_where(self, argument: str) -> None:
-        """w(here), bt: the open calls, the innermost last; > marks the one that is looked at."""
-        scopes = self._session.scopes
-        for level in range(-len(scopes), 0):
-            self._say(f"{'> ' if level == self._level else '  '}{telling.place(self._session, level)}")
-            self._say(f"-> {self._session.program.lines[scopes[level].line - 1].strip()}")
-
-    def do_up(self, argument: str) -> None:
-        """u(p): look at the call's caller."""
-        self._look(self._level - 1)
-
-    def do_down(self, argument: str) -> None:
-        """d(own): look at what it called."""
-        self._look(self._level + 1)
-
-    def do_list(self, argument: str) -> None:
-        """l(ist) [LINE | .]: the program around the present line, or LINE; again: what follows."""
-        program = self._session.program
-        present = self._session.scopes[self._level].line
-        if argument and argument != ".":
-            first = self._line(argument) - _AROUND
-        else:
-            first = present - _AROUND if argument or self._listed is None else self._listed
-        self._lines(range(max(1, first), min(first + 2 * _AROUND, program.last) + 1))
-        self._listed = first + 2 * _AROUND + 1
-
-    def do_longlist(self, argument: str) -> None:
-        """ll: the whole program."""
-        self._lines(range(1, self._session.program.last + 1))
-
-    def do_args(self, argument: str) -> None:
-        """a(rgs): the arguments of this call."""
-        scope = self._session.scopes[self._level]
-        for name, value in self._session.frames[scope.call].frame.locals:
-            self._say(f"{name} = {value}")
-
-    def do_print(self, argument: str) -> None:
-        """p EXPRESSION: its value over the predicted locals; p alone: all locals. In percent how sure a value was."""
-        state = self._session.state(self._level)
-        if argument and argument not in state:
-            self._say(repr(self._session.evaluate(argument, self._level)))
-            return
-        for name in [argument] if argument else state:
-            self._say(f"{'' if argument else f'{name} = '}{state[name]}{self._sure(name)}")
-
-    def do_retval(self, argument: str) -> None:
-        """rv, retval: what this function returns, where it does."""
-        self.do_print(RETURN)
-
-    def do_frames(self, argument: str) -> None:
-        """frames [COUNT]: the trace so far, or its last COUNT frames; ! marks what was changed."""
-        frames = self._session.frames
-        for number in range(max(0, len(frames) - (_number(argument) if argument else len(frames))), len(frames)):
-            mark = "!" if frames[number].changed else " "
-            self._say(f"{number + 1:>4}{mark} {telling.frame(self._session.program, frames[number].frame)}")
+    def do_undisplay(self, argument: str) -> None:
+        """undisplay [EXPRESSION]: show it no longer; alone: none."""
+        for expression in [argument] if argument else list(self._displayed):
+            if self._displayed.pop(expression, None) is None:
+                raise Refused(f"{expression!r} is not displayed")
 
     def do_quit(self, argument: str) -> bool:
         """q(uit), exit: leave."""
@@ -227,21 +191,16 @@ class Terminal(cmd.Cmd):
 
     # The habits of pdb.
 
-    do_s, do_n, do_r, do_o, do_unt, do_c, do_cont = (
-        do_step,
-        do_next,
-        do_return,
-        do_out,
-        do_until,
+    do_s, do_n, do_r, do_o, do_unt, do_c = do_step, do_next, do_return, do_out, do_until, do_continue
+    do_cont, do_fin, do_rs, do_rc, do_restart, do_run = (
         do_continue,
-        do_continue,
+        do_finish,
+        do_rstep,
+        do_rcontinue,
+        do_reset,
+        do_reset,
     )
-    do_fin, do_rs, do_rc, do_restart, do_run, do_j = do_finish, do_rstep, do_rcontinue, do_reset, do_reset, do_jump
-    do_b, do_cl, do_w, do_bt, do_u, do_d = do_break, do_clear, do_where, do_where, do_up, do_down
-    do_l, do_ll, do_a, do_p, do_pp, do_rv, do_q, do_exit = (
-        do_list, do_longlist, do_args, do_print, do_print, do_retval, do_quit, do_quit
-    )  # fmt: skip
-    do_locals = do_print
+    do_j, do_b, do_cl, do_q, do_exit = do_jump, do_break, do_clear, do_quit, do_quit
 
     def do_EOF(self, argument: str) -> bool:
         """End of input: leave."""
@@ -293,8 +252,24 @@ class Terminal(cmd.Cmd):
         elif stop is not None and stop.note:
             self._say(f"*** the prediction breaks off: {stop.note}" if stop.why == "broken" else f"({stop.note})")
         self._show()
+        self._display()
         if stop is not None and stop.why == "end":
             self._say("The program has returned.")
+
+    def _changed(self, numbers: str, **fields: str | bool) -> None:
+        for each in numbers.split():
+            changed = self._session.breakpoints.change(number(each), **fields)
+            self._say(f"Breakpoint {telling.breakpoint_(self._session.program, changed)}")
+
+    def _display(self, always: bool = False) -> None:
+        for expression, before in self._displayed.items():
+            try:
+                now = repr(self._session.evaluate(expression))
+            except CannotEvaluate:
+                now = "unknown here"
+            if always or now != before:
+                self._say(f"display {expression}: {now}")
+            self._displayed[expression] = now
 
     def _show(self) -> None:
         frame, last = self._session.at, self._session.frames[-1]
@@ -306,43 +281,9 @@ class Terminal(cmd.Cmd):
         self._say(f"> {telling.place(self._session, -1)}{value}")
         self._say(f"-> {frame.source.strip()}{self._percent(last.sure)}")
 
-    def _look(self, level: int) -> None:
-        count = len(self._session.scopes)
-        if not -count <= level <= -1:
-            raise Refused("this is the newest call" if level > -1 else "this is the oldest call")
-        self._level, self._listed = level, None
-        self._say(f"> {telling.place(self._session, level)}")
-
-    def _lines(self, numbers: range) -> None:
-        session = self._session
-        stops = {each.line for each in session.breakpoints.by_number.values()}
-        for number in numbers:
-            marks = ("B" if number in stops else " ") + ("->" if number == session.scopes[self._level].line else "  ")
-            self._say(f"{session.program.place(number):>5} {marks} {session.program.lines[number - 1].rstrip()}")
-
-    def _sure(self, name: str) -> str:
-        sure = self._session.sure(self._level).get(name)
-        return "" if sure is None else self._percent(sure)
-
-    def _percent(self, sure: float) -> str:
-        return f"   ({percent(sure)})" if self._session.predictor.what_if else ""
-
-    def _line(self, argument: str) -> int:
-        return self._session.program.line(_number(argument))
-
     def _watch(self, count: int) -> bool:
         if self._bar is None and time.monotonic() - self._began > _PATIENCE:
             self._bar = self._stack.enter_context(progress("predicting", None, unit="frames"))
         if self._bar is not None:
             self._bar.update(count)
         return False
-
-    def _say(self, text: str) -> None:
-        print(text, file=self.stdout)
-
-
-def _number(text: str, kind: type = int) -> int | float:
-    try:
-        return kind(text.strip())
-    except ValueError:
-        raise Refused(f"{text.strip()!r} is no number") from None

@@ -51,6 +51,12 @@ class Walk:
         """How many calls are open once the latest frame is over."""
         return len(self.scopes) - self._returned
 
+    @property
+    def locals(self) -> dict[str, str]:
+        """Those of the call that goes on unless another begins; empty where none does."""
+        open_ = self.scopes[:-1] if self._returned else self.scopes
+        return open_[-1].locals if open_ else {}
+
     def push(self, predicted: Predicted) -> Scope:
         """Goes on to a frame; the scope that it belongs to."""
         frame = predicted.frame

@@ -44,7 +44,7 @@ class Debugger(widgets.VBox):
         self._value = widgets.Text(placeholder="new value", continuous_update=False)
         set_ = self._button("set", "Change this local and go on from there", self._set)
         self._command = widgets.Text(placeholder="a command of pdb, such as: b if total > 3", continuous_update=False)
-        self._command.observe(self._run, names="value")
+        self._command.observe(self._entered, names="value")
         buttons = [self._button(name, tip, action) for name, tip, action in _BUTTONS]
         verify = self._button("verify", "Run the program and mark where they part", self._verify)
         super().__init__(
@@ -60,6 +60,15 @@ class Debugger(widgets.VBox):
     def press(self, name: str) -> None:
         """Presses the button of this name."""
         next(button for button in self.buttons if button.description == name).click()
+
+    def run(self, line: str) -> str:
+        """Runs a command of the terminal's debugger; what it says."""
+        out = io.StringIO()
+        watch = self.session.watch
+        Terminal(self.session, stdin=io.StringIO(), stdout=out, greet=False).onecmd(line)
+        self.session.watch = watch
+        self._do(lambda session: out.getvalue().rstrip())
+        return out.getvalue().rstrip()
 
     @property
     def buttons(self) -> list[widgets.Button]:
@@ -86,14 +95,10 @@ class Debugger(widgets.VBox):
     def _verify(self, session: Session) -> None:
         self._parting = session.verify()
 
-    def _run(self, change: dict) -> None:
+    def _entered(self, change: dict) -> None:
         if line := change["new"].strip():
             self._command.value = ""
-            out = io.StringIO()
-            watch = self.session.watch
-            Terminal(self.session, stdin=io.StringIO(), stdout=out, greet=False).onecmd(line)
-            self.session.watch = watch
-            self._do(lambda session: out.getvalue())
+            self.run(line)
 
     def _show(self, said: str = "") -> None:
         self._said.value = f"<pre>{escape(said)}</pre>" if said else ""

@@ -2,11 +2,12 @@
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from cwm_jax.report.figures import percent
 from cwm_jax.worldmodel.debugger import telling
+from cwm_jax.worldmodel.debugger.dap.conversation import Conversation, Request
+from cwm_jax.worldmodel.debugger.dap.places import Places
 from cwm_jax.worldmodel.debugger.dap.variables import Variables
 from cwm_jax.worldmodel.debugger.outcomes import Refused, Stop
 from cwm_jax.worldmodel.debugger.program import Program
@@ -16,7 +17,6 @@ from cwm_jax.worldmodel.futures import Predictor
 from cwm_jax.worldmodel.real import RealRun
 
 THREAD = 1  # a trace has one
-_CONTEXT = 1  # reference of the source with the lines that were added to call a function
 
 CAPABILITIES = dict.fromkeys(
     [
@@ -34,8 +34,8 @@ CAPABILITIES = dict.fromkeys(
 )
 
 
-class Adapter:
-    """Answers requests in the order in which they come.
+class Adapter(Conversation):
+    """One client's debugger.
 
     Args:
       predictor: loads whoever predicts, from the arguments of a launch.
@@ -47,46 +47,17 @@ class Adapter:
     """
 
     def __init__(self, predictor: Callable[[dict], Predictor], real: RealRun, program: Program | None):
+        super().__init__()
         self.paused = False
         self._predictor, self._real, self._program = predictor, real, program
         self._session: Session | None = None
         self._variables = Variables()
         self._settable = 0  # reference of the locals of the innermost call
         self._first_line = 1
-        self._sent = self._refused = 0
+        self._refused = 0
         self._launched: dict = {}
         self._by_source: list[int] = []  # breakpoints that `setBreakpoints` replaces
         self._by_function: list[int] = []
-
-    def handle(self, request: dict) -> Iterator[dict]:
-        """The response to a request, and the events that follow from it. Never raises."""
-        command, arguments = request.get("command"), request.get("arguments")
-        answer = {"request_seq": request["seq"] if type(request.get("seq")) is int else 0}
-        answer |= {"type": "response", "command": str(command)}
-        try:
-            if request.get("type") != "request":
-                raise Refused(f"only requests are answered, not {request.get('type')!r}")
-            known = _REQUESTS.get(command) if isinstance(command, str) else None
-            if known is None:
-                raise Refused(f"{command!r} is not supported")
-            steps = known(self, arguments if isinstance(arguments, dict) else {})
-            yield self._numbered(answer | {"success": True, "body": next(steps)})
-        except Exception as error:  # whatever a client sends, the next request is answered
-            text = str(error) if isinstance(error, (ValueError, OSError, RuntimeError)) else f"bad request: {error!r}"
-            yield self._numbered(answer | {"success": False, "message": text, "body": _error(text)})
-            return
-        try:
-            for event, body in steps:
-                yield self._numbered({"type": "event", "event": event, "body": body})
-        except Exception as error:
-            for event, body in self._told(f"{error}"):
-                yield self._numbered({"type": "event", "event": event, "body": body})
-
-    def _numbered(self, message: dict) -> dict:
-        self._sent += 1
-        return {"seq": self._sent} | message
-
-    # From here on each request is a generator: first the body of its response, then events as (name, body).
 
     def _initialize(self, arguments: dict) -> Iterator[Any]:
         self._first_line = 1 if arguments.get("linesStartAt1", True) else 0
@@ -106,6 +77,7 @@ class Adapter:
             raise Refused("name a program: launch with `program`, and `function` and `args` or a start marker in it")
         self._session = Session(program, self._predictor(arguments), self._real)
         self._session.watch = lambda count: self.paused
+        self._places = Places(program, self._first_line)
         self._launched = arguments
 
     def _configuration_done(self, arguments: dict) -> Iterator[Any]:
@@ -117,18 +89,16 @@ class Adapter:
             yield from self._run(lambda session: session.continue_())
 
     def _set_breakpoints(self, arguments: dict) -> Iterator[Any]:
-        session = self._open()
+        self._open()
         wanted = arguments.get("breakpoints") or [{"line": line} for line in arguments.get("lines") or ()]
-        mine = self._is_mine(arguments["source"])
-        if mine:
+        ours = self._places.ours(arguments["source"])
+        if ours:
             self._forget(self._by_source)
         answers = []
         for each in wanted:
-            line = session.program.line(each["line"] - self._first_line + 1)
-            line = line if arguments["source"].get("sourceReference") != _CONTEXT else line - session.program.shift
-            stop = session.program.next_stop(line)
-            if not mine or stop is None:
-                message = "no code stands there" if mine else "not the program that is debugged"
+            stop = self._places.line(arguments["source"], each["line"])
+            if stop is None:
+                message = "no code stands there" if ours else "not the program that is debugged"
                 answers.append(self._unset(message, each["line"]))
             else:
                 answers.append(self._set(self._by_source, stop, str(each.get("condition") or "")))
@@ -152,7 +122,7 @@ class Adapter:
         except ValueError as error:
             return self._unset(str(error))
         kind.append(added.number)
-        return {"verified": True, "id": added.number, **self._place(line)}
+        return {"verified": True, "id": added.number, **self._places.place(line)}
 
     def _unset(self, message: str, line: int | None = None) -> dict:
         self._refused -= 1  # some clients want a number even for these
@@ -175,7 +145,12 @@ class Adapter:
         session = self._open()
         scopes = session.scopes
         frames = [
-            {"id": level + 1, "name": telling.function(session, level), "column": 1, **self._place(scopes[level].line)}
+            {
+                "id": level + 1,
+                "name": telling.function(session, level),
+                "column": 1,
+                **self._places.place(scopes[level].line),
+            }
             for level in reversed(range(len(scopes)))
         ]
         first, count = arguments.get("startFrame") or 0, arguments.get("levels") or len(frames)
@@ -183,17 +158,16 @@ class Adapter:
 
     def _scopes(self, arguments: dict) -> Iterator[Any]:
         session, level = self._open(), self._level(arguments["frameId"])
+        innermost = level == len(session.scopes) - 1
         sure = session.sure(level) if session.predictor.what_if else {}
         locals_ = self._variables.of(session.state(level), sure)
         scopes = [{"name": "Locals", "presentationHint": "locals", "variablesReference": locals_, "expensive": False}]
         if sure:
-            told = (
-                {"(this line comes next)": percent(session.frames[-1].sure)} if level == len(session.scopes) - 1 else {}
-            )
-            told |= {name: percent(share) for name, share in sure.items()}
+            next_ = {"(this line comes next)": session.frames[-1].sure} if innermost else {}
+            told = {name: percent(share) for name, share in (next_ | sure).items()}
             reference = self._variables.plain(told)
             scopes.append({"name": "Confidence", "variablesReference": reference, "expensive": False})
-        if level == len(session.scopes) - 1:
+        if innermost:
             self._settable = locals_
         yield {"scopes": scopes}
 
@@ -233,10 +207,10 @@ class Adapter:
 
     def _goto_targets(self, arguments: dict) -> Iterator[Any]:
         session = self._open()
-        line = session.program.next_stop(session.program.line(arguments["line"] - self._first_line + 1))
+        line = self._places.line(arguments["source"], arguments["line"])
         targets = []
-        if line is not None and self._is_mine(arguments["source"]):
-            place = self._place(line)["line"]
+        if line is not None:
+            place = self._places.place(line)["line"]
             targets = [{"id": line, "label": session.program.lines[line - 1].strip(), "line": place}]
         yield {"targets": targets}
 
@@ -277,12 +251,12 @@ class Adapter:
         """Events of a command that moves."""
         try:
             stop = command(self._open())
-        except Refused as refused:
-            if self._session.ended and not str(refused).startswith("this is"):
+        except (ValueError, RuntimeError, OSError) as error:  # nothing has changed; the client waits for a stop
+            if self._session.ended:
                 yield "exited", {"exitCode": 0}
                 yield "terminated", {}
                 return
-            yield from self._told(str(refused))
+            yield from self._told(str(error))
             stop = Stop("step")
         yield from self._stopped(stop)
 
@@ -299,9 +273,6 @@ class Adapter:
             yield from self._told(stop.note)
         yield "stopped", body
 
-    def _told(self, text: str) -> Iterator[Any]:
-        yield "output", {"category": "important", "output": f"{text}\n"}
-
     def _open(self) -> Session:
         if self._session is None:
             raise Refused("no program is launched yet")
@@ -312,27 +283,8 @@ class Adapter:
             raise Refused(f"there is no stack frame {frame_id}; it is of an earlier stop")
         return frame_id - 1
 
-    def _place(self, line: int) -> dict:
-        """A line of the context for the client: in the file, or in the source with the lines that were added."""
-        program = self._session.program
-        shown = program.shown(line)
-        if shown is None or not program.path:
-            return {"line": line + self._first_line - 1, "source": {"name": "start", "sourceReference": _CONTEXT}}
-        path = Path(program.path).resolve()
-        return {"line": shown + self._first_line - 1, "source": {"name": path.name, "path": str(path)}}
 
-    def _is_mine(self, source: dict) -> bool:
-        path = self._session.program.path
-        return source.get("sourceReference") == _CONTEXT or bool(
-            path and source.get("path") and Path(source["path"]).resolve() == Path(path).resolve()
-        )
-
-
-def _error(text: str) -> dict:
-    return {"error": {"id": 1, "format": text.replace("{", "(").replace("}", ")"), "showUser": True}}
-
-
-def _moves(name: str) -> Callable[[Adapter, dict], Iterator[Any]]:
+def _moves(name: str) -> Request:
     """A request that is a moving command of the session."""
 
     def request(adapter: Adapter, arguments: dict) -> Iterator[Any]:
@@ -344,7 +296,7 @@ def _moves(name: str) -> Callable[[Adapter, dict], Iterator[Any]]:
 
 
 _CONSOLE = {"back", "finish", "frames", "futures", "help", "reset", "set", "take", "tbreak", "until", "verify", "where"}
-_REQUESTS: dict[str, Callable[[Adapter, dict], Iterator[Any]]] = {
+Adapter.requests = {
     "initialize": Adapter._initialize,
     "launch": Adapter._launch,
     "attach": Adapter._launch,
