@@ -1,10 +1,6 @@
 """Halting: predictions that are called predictions, the benchmark, and the verb."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -16,11 +12,10 @@ from cwm_jax.tracing import record
 from cwm_jax.tracing.sources import composed
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.halting import halts
+from cwm_jax.worldmodel.halting.cli import main
 from cwm_jax.worldmodel.halting.rollout import read_off, repeated_state
 from cwm_jax.worldmodel.halting.runs import Program
 from cwm_jax.worldmodel.predictor import RealRollout
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def rollout(code, arguments, frames=60):
@@ -97,23 +92,29 @@ def test_real_rollouts_are_never_wrong():
 # The verb.
 
 
-def run(*arguments, cwd):
-    command = [sys.executable, "-m", "cwm_jax", "halts", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def verb(tmp_path, monkeypatch, capsys):
+    """Calls the verb in an empty folder; exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = main([*map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return call
 
 
-def test_the_verb_proves_without_a_model_and_predicts_with_one(tmp_path, trained_run):
+def test_the_verb_proves_without_a_model_and_predicts_with_one(verb, tmp_path, trained_run):
     (tmp_path / "one.py").write_text("def f(n):\n    while n:\n        n = -n\n")
-    proved = run("one.py:f", "--args", "3", "--format", "json", "--unsafe", cwd=tmp_path)
-    answer = json.loads(proved.stdout)
-    assert proved.returncode == 0, proved.stderr
-    assert (answer["verdict"], answer["proof"]) == ("loops", True) and answer["evidence"][-1]["details"]["period"] == 2
-    predicted = run(
-        "one.py:f", "--args", "3", "--format", "json", "--no-run", "--checkpoint", trained_run, cwd=tmp_path
-    )
-    answer = json.loads(predicted.stdout)
-    assert predicted.returncode == (3 if answer["verdict"] == "unknown" else 0) and answer["proof"] is False
+    status, printed, _ = verb("one.py:f", "--args", "3", "--format", "json", "--unsafe")
+    answer = json.loads(printed)
+    assert status == 0 and (answer["verdict"], answer["proof"]) == ("loops", True)
+    assert answer["evidence"][-1]["details"]["period"] == 2
+    status, printed, _ = verb("one.py:f", "--args", "3", "--unsafe")
+    assert status == 0 and printed.startswith("loops (proved)") and "same complete state" in printed
+    status, printed, _ = verb("one.py:f", "--args", "3", "--format", "json", "--no-run", "--checkpoint", trained_run)
+    answer = json.loads(printed)
+    assert status == (3 if answer["verdict"] == "unknown" else 0) and answer["proof"] is False
     assert [one["by"] for one in answer["evidence"]] == ["prediction"]
 
 
@@ -124,12 +125,13 @@ def test_the_verb_proves_without_a_model_and_predicts_with_one(tmp_path, trained
         ("def f(): pass", ["one.py:g"], "no function 'g'"),
         ("def f(): pass", ["one.py"], "start marker"),
         ("def f(): pass", ["one.py:f", "--no-run"], "no checkpoint"),
+        ("def f(): pass", ["one.py:f", "--checkpoint", "nowhere"], "nowhere"),
     ],
 )
-def test_bad_calls_of_the_verb_are_explained(text, arguments, complaint, tmp_path):
+def test_bad_calls_of_the_verb_are_explained(text, arguments, complaint, verb, tmp_path):
     (tmp_path / "one.py").write_text(text)
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr
+    status, printed, complaints = verb(*arguments)
+    assert status == 2 and printed == "" and complaint in complaints and complaints.count("\n") == 1
 
 
 def test_a_program_without_an_entry_is_explained():

@@ -25,6 +25,8 @@ def loops(draw):
             "else:",
             "    " + draw(LINES),
         ]
+    if draw(some.booleans()):
+        body += [f"for i in range({draw(some.integers(0, 3))}):", "    " + draw(LINES)]
     return f"while {draw(TESTS)}:\n" + "\n".join("    " + line for line in body)
 
 
@@ -46,7 +48,7 @@ NUMBERS = some.integers(-6, 12)
 @given(loops(), NUMBERS, NUMBERS)
 def test_what_the_prover_says_is_what_running_shows(loop, a, b):
     took = turns(loop, a, b, 3000)
-    (node,) = loops_of(tree := ast.parse(loop))
+    node, *_ = loops_of(tree := ast.parse(loop))
     variables = {"a": a, "b": b}
     if eval(compile(ast.Expression(node.test), "", "eval"), dict(variables)) and never_left(node, variables):
         assert took is None
@@ -71,6 +73,7 @@ def test_the_prover_needs_whole_numbers():
         "xs = [1]\nxs.extend(x for x in xs)",
         "xs = [1]\nfor i, x in enumerate(xs):\n    xs.append(x)",
         "xs = [1]\ndef g():\n    xs.append(1)\nfor x in xs:\n    g()",
+        "xs = [1]\ndef g(x):\n    xs.append(x)\n    return x\nmax(xs, key=g)",
         "def f(n):\n    return f(n)\nf(1)",
         "n = 3\nwhile (n := n + 1) > 0:\n    n -= 1",
     ],

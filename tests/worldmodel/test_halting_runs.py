@@ -45,7 +45,7 @@ import os
 def f():
     for file in range(3, 30):
         try:
-            os.pwrite(file, b'{"outcome": "returned"}', 0)
+            os.pwrite(file, b'{"outcome": "returned", "seconds": 1, "x": 2}', 0)
         except OSError:
             pass
     while True:

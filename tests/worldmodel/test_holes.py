@@ -2,11 +2,7 @@
 
 import ast
 import json
-import os
-import subprocess
-import sys
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,9 +12,9 @@ from cwm_jax.evaluation.holes import evaluate_holes, tasks
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import record
 from cwm_jax.worldmodel.holes import Enumeration, Shape, fill
+from cwm_jax.worldmodel.holes.cli import main
 from cwm_jax.worldmodel.predictor import RealRollout
 
-ROOT = Path(__file__).parent.parent.parent
 SUM = '''def total(xs):
     """The sum of what is ??.
 
@@ -129,7 +125,7 @@ def test_predictions_spare_real_runs():
 
 def test_without_a_run_the_best_prediction_is_the_answer():
     shape, real = Shape(SUM), RealRollout(200, Isolation.LIMITS_ONLY)
-    found = fill(shape, real, None, candidates=40)
+    found = fill(shape, real, None, candidates=64)
     assert (found.checked, found.score, found.executions) == (False, 1.0, 0)
     assert record(shape.test(found.expressions), isolation=Isolation.LIMITS_ONLY).verdict == "returned"
     assert fill(shape, real, None, candidates=2).source is None
@@ -151,6 +147,17 @@ def test_real_runs_are_bounded_and_other_proposers_can_be_asked():
         fill(shape, None, Isolation.LIMITS_ONLY, executions=0)
 
 
+def test_holes_that_no_example_connects_are_filled_apart():
+    source = "def f(w, h):\n    return ??\ndef g(x):\n    return f(x, ??)\ndef k(s):\n    return ??\n"
+    source += "assert f(2, 3) == 6\nassert g(4) == 8\nassert k('ab') == 'BA'\n"
+    shape = Shape(source)
+    assert [places for places, _ in shape.parts()] == [(0, 1), (2,)]
+    assert [check.call for check in shape.parts()[1][1].checks] == ["k('ab')"]
+    found = fill(shape, None, Isolation.LIMITS_ONLY, executions=400)
+    assert found.checked and len(found.expressions) == 3 and found.executions < 400
+    assert record(shape.test(found.expressions), isolation=Isolation.LIMITS_ONLY).verdict == "returned"
+
+
 def test_a_candidate_that_never_ends_costs_its_limit_only():
     shape = Shape("def f(n):\n    while ??:\n        n -= 1\n    return n\nassert f(3) == 0\nassert f(0) == 0\n")
     found = fill(shape, None, Isolation.LIMITS_ONLY)
@@ -169,33 +176,40 @@ def test_tasks_are_solved_by_what_was_masked():
 
 
 def test_real_rollouts_fill_at_least_what_enumeration_does():
-    result = evaluate_holes(RealRollout(300, Isolation.LIMITS_ONLY), 6, 2, 24, Isolation.LIMITS_ONLY)
-    assert result["tasks"] == 6 and result["solved"] >= result["enumeration"]
-    assert result["solved"] > 0 and result["predicted"] == 6 * 24
-    assert result["executions"] <= 12 and result["enumeration_executions"] <= 12
+    result = evaluate_holes(RealRollout(300, Isolation.LIMITS_ONLY), 4, 2, 16, Isolation.LIMITS_ONLY)
+    assert result["tasks"] == 4 and result["solved"] >= result["enumeration"]
+    assert result["solved"] > 0 and result["predicted"] == 4 * 16
+    assert result["executions"] <= 8 and result["enumeration_executions"] <= 8
 
 
 # The verb.
 
 
-def run(*arguments, cwd):
-    command = [sys.executable, "-m", "cwm_jax", "fill", *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def verb(tmp_path, monkeypatch, capsys):
+    """Calls the verb in an empty folder; exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        status = main([*map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return call
 
 
-def test_the_verb_fills_without_a_model_and_scores_with_one(tmp_path, trained_run):
+def test_the_verb_fills_without_a_model_and_scores_with_one(verb, tmp_path, trained_run):
     (tmp_path / "one.py").write_text(SUM)
-    done = run("one.py", "--unsafe", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (expression,) = json.loads(run("one.py", "--unsafe", "--format", "json", cwd=tmp_path).stdout)["expressions"]
-    assert done.stdout == Shape(SUM).filled([expression])
-    scored = run(
-        "one.py", "--no-run", "--candidates", "2", "--checkpoint", trained_run, "--format", "json", cwd=tmp_path
-    )
-    answer = json.loads(scored.stdout)
-    assert scored.returncode == (3 if answer["source"] is None else 0), scored.stderr
+    status, printed, told = verb("one.py", "--unsafe")
+    assert status == 0 and printed != SUM and "all examples hold in a real run" in told
+    assert record(printed.replace("assert", "#") + CHECKED, isolation=Isolation.LIMITS_ONLY).verdict == "returned"
+    arguments = ["--no-run", "--candidates", "2", "--checkpoint", trained_run, "--format", "json"]
+    status, printed, told = verb("one.py", *arguments)
+    answer = json.loads(printed)
+    assert status == (3 if answer["source"] is None else 0)
     assert (answer["checked"], answer["executions"], answer["predicted"]) == (False, 0, 2)
+
+
+CHECKED = "\ndef main():  # << START_OF_TRACE\n    assert total([1, 2, 3, 4]) == (6, '')\n"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +221,7 @@ def test_the_verb_fills_without_a_model_and_scores_with_one(tmp_path, trained_ru
         ("x = 1", ["one.py"], "no hole"),
     ],
 )
-def test_bad_calls_of_the_verb_are_explained(text, arguments, complaint, tmp_path):
+def test_bad_calls_of_the_verb_are_explained(text, arguments, complaint, verb, tmp_path):
     (tmp_path / "one.py").write_text(text)
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr
+    status, printed, complaints = verb(*arguments)
+    assert status == 2 and printed == "" and complaint in complaints and complaints.count("\n") == 1

@@ -70,6 +70,8 @@ def halts(
 ) -> Answer:
     """Whether the program halts: the marked function of `context`, called without arguments.
 
+    A real run reads nothing and has the fixed hash seed of the sandbox; where the program is seen to ask for what may
+    differ from run to run, such as the time, that it returned once is no proof.
     A call that nests too deep ends in CPython, with a `RecursionError`; that counts neither as halting nor as looping.
 
     Args:

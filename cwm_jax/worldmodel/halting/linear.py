@@ -1,13 +1,9 @@
 """Turns of a loop as formulas over whole numbers: what the z3 prover is asked about.
 
 A turn begins where the guard has held and ends where it holds again, or where the loop is left. Each way through the
-body is one `Path`. Numbers are Python's, without bounds; `//` and `%` by a positive constant are z3's own. Two readings
-of what a formula cannot say, such as a call or a list:
-
-- `Strict` refuses it. Every step that the program can take is one of the paths, and none raises: for proofs that a loop
-  is never left.
-- `Loose` lets it do anything to the variables that it may assign. Every step is among the paths, but for those that
-  raise, which leave the loop: for proofs that it is left.
+body is one `Path`. Numbers are Python's, without bounds; `//` and `%` by a positive constant are z3's own. What has no
+formula, such as a call or a list, is refused: every step that the program can take is one of the paths, and none
+raises. That is what a proof that a loop is never left needs; for proofs that it is left see `loose.py`.
 """
 
 import ast
@@ -230,60 +226,6 @@ class Strict:
         return z3.Const(f"{name}!{self._fresh}", value.sort())
 
 
-class Loose(Strict):
-    """Formulas that allow at least what the code does.
-
-    What `env` lacks may be anything; whatever is assigned to `numbers` is a whole number.
-    """
-
-    def __init__(self, numbers: set[str]):
-        super().__init__()
-        self._numbers = numbers
-
-    def _finite(self, loop: ast.For, env: Env) -> None:
-        pass
-
-    def _inner(self, loop, conditions, env):
-        if loop.orelse:
-            raise Unsupported("`else` of a loop")
-        changed = assigned_names([loop])
-        free = {name: self._any_int(name) if name in changed else value for name, value in env.items()}
-        leaves = any(isinstance(node, (ast.Return, ast.Raise)) for node in ast.walk(loop))
-        if leaves:
-            yield "return", conditions, free
-        yield "end", conditions, free
-
-    def _assigned(self, node, env):
-        try:
-            return super()._assigned(node, env)
-        except Unsupported:
-            changed = assigned_names([node])
-            kept = {name: value for name, value in env.items() if name not in changed}
-            return kept | {name: self._any_int(name) for name in changed & self._numbers}
-
-    def value(self, node, env):
-        if isinstance(node, ast.Name) and node.id in self._numbers and node.id not in env:
-            return self._any_int(node.id)
-        return super().value(node, env)
-
-    def number(self, node, env):
-        try:
-            return super().number(node, env)
-        except Unsupported:
-            if whole(node, self._numbers):
-                return self._any_int("value")
-            raise
-
-    def truth(self, node, env):
-        if isinstance(node, ast.BoolOp):
-            return super().truth(node, env)
-        try:
-            return super().truth(node, env)
-        except Unsupported:
-            self._fresh += 1
-            return z3.Bool(f"condition!{self._fresh}")
-
-
 def assigned_names(body: list[ast.stmt]) -> set[str]:
     """The variables that statements may assign or delete."""
     return {
@@ -292,31 +234,3 @@ def assigned_names(body: list[ast.stmt]) -> set[str]:
         for node in ast.walk(statement)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
     }
-
-
-_WHOLE_CALLS = {"len", "ord", "int"}
-_FIRST_OF_WHOLE = {"min", "max"}
-
-
-def whole(node: ast.expr, numbers: set[str]) -> bool:
-    """Whether an expression is a whole number whenever these variables are and it has a value at all."""
-    match node:
-        case ast.Constant(value):
-            return type(value) is int
-        case ast.Name(name):
-            return name in numbers
-        case ast.UnaryOp(ast.USub() | ast.UAdd() | ast.Invert(), one):
-            return whole(one, numbers)
-        case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.FloorDiv() | ast.Mod(), right):
-            return whole(left, numbers) and whole(right, numbers)
-        case ast.BinOp(ast.Constant(base), ast.Pow(), ast.Constant(power)):
-            return type(base) is type(power) is int and power >= 0
-        case ast.IfExp(_, left, right):
-            return whole(left, numbers) and whole(right, numbers)
-        case ast.Call(ast.Name(name), [_], []) if name in _WHOLE_CALLS:
-            return True
-        case ast.Call(ast.Name(name), [*arguments], []) if name in _FIRST_OF_WHOLE and len(arguments) > 1:
-            return all(whole(one, numbers) for one in arguments)
-        case ast.Call(ast.Name("abs"), [one], []):
-            return whole(one, numbers)
-    return False

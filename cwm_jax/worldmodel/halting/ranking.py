@@ -14,7 +14,8 @@ import z3
 
 from cwm_jax.tracing.source import walk_scope
 from cwm_jax.worldmodel.halting.fragment import REMOVING, own_functions
-from cwm_jax.worldmodel.halting.linear import Loose, Path, Unsupported, whole
+from cwm_jax.worldmodel.halting.linear import Path, Unsupported
+from cwm_jax.worldmodel.halting.loose import Loose, whole
 
 _MILLISECONDS = 1000  # of one question
 _MOST_NAMES = 5  # whose differences are tried; our choice
@@ -56,7 +57,7 @@ def always_ends(tree: ast.Module) -> list[Ranking] | None:
             elif isinstance(node, _COMPREHENSIONS):
                 if not all(_finite(one.iter, [node], numbers[scope], grows) for one in node.generators):
                     return None
-            elif isinstance(node, ast.Call) and _feeds_itself(node):
+            elif isinstance(node, ast.Call) and _feeds_itself(node, grows):
                 return None
     return sorted(rankings, key=lambda one: one.line)
 
@@ -79,11 +80,12 @@ def _recursive(tree: ast.Module) -> bool:
     return any(name in called for name, called in calls.items())
 
 
-def _feeds_itself(call: ast.Call) -> bool:
-    """Such as `xs.extend(x for x in xs)`, which never ends."""
+def _feeds_itself(call: ast.Call, grows: set[str]) -> bool:
+    """Such as `xs.extend(x for x in xs)`, which never ends, or `max(xs, key=g)` where g makes xs longer."""
     growing = isinstance(call.func, ast.Attribute) and call.func.attr in ("extend", "update")
     plain = (ast.Name, ast.List, ast.Tuple, ast.Constant, ast.Subscript, ast.BinOp, ast.ListComp)
-    return growing and not all(isinstance(one, plain) for one in call.args)
+    keys = [one.value.id for one in call.keywords if isinstance(one.value, ast.Name)]
+    return (growing and not all(isinstance(one, plain) for one in call.args)) or not grows.isdisjoint(keys)
 
 
 def _finite(source: ast.expr, body: Iterable[ast.AST], numbers: set[str], grows: set[str]) -> bool:

@@ -19,6 +19,8 @@ from cwm_jax.worldmodel.halting.fragment import Outside, check, own_functions, r
 _CHILD = Path(__file__).parent / "child"
 _TRACING_CHILD = Path(__file__).parent.parent.parent / "tracing" / "child"
 LIMITS = sandbox.Limits(wall_seconds=10.0, cpu_seconds=10)
+_PLAIN_OUTCOMES = ("returned", "raised", "exhausted", "no entry")
+_FAILED = 99  # exit status of a child that fails itself
 _MOST_ANSWER = 1 << 20
 _START_SECONDS = 2.0  # of a child that says itself when its time is over, to start and to say so
 
@@ -144,11 +146,12 @@ def _run(program: Program, isolation: Isolation, limits: sandbox.Limits, setting
             answer = {}
         if status is None:
             return Run("stopped", seconds=took)
-        if settings["mode"] == "plain" and answer.get("outcome") not in ("returned", "raised", "exhausted", "no entry"):
-            answer = {}
+        if settings["mode"] == "plain":  # the program may have written it
+            known = answer.get("outcome") in _PLAIN_OUTCOMES
+            answer = {"outcome": answer["outcome"], "detail": f"{answer.get('detail', '')}"[:200]} if known else {}
         if answer:
             return Run(**answer, seconds=took)
-        if status == 1 and "Traceback" in (errors := process.errors()):
-            raise sandbox.SandboxError(f"the child interpreter fails: {errors[-500:]}")
         died = status < 0 or status > 128
+        if not died and (settings["mode"] == "watch" or status == _FAILED):
+            raise sandbox.SandboxError(f"the child interpreter fails with status {status}")
         return Run("died" if died else "exited", f"{status}", seconds=took)

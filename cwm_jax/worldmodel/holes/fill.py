@@ -13,7 +13,7 @@ from cwm_jax.worldmodel.holes.grammar import Enumeration, Proposer
 from cwm_jax.worldmodel.holes.shape import Check, Shape
 from cwm_jax.worldmodel.predictor import Predictor
 
-_LIMITS = Limits(wall_seconds=2.0, cpu_seconds=2, max_frames=5_000, max_trace_chars=400_000, max_value_chars=20_000)
+_LIMITS = Limits(wall_seconds=2.0, cpu_seconds=2, max_frames=20_000, max_trace_chars=4_000_000, max_value_chars=20_000)
 _MOST_EXAMPLES = 3  # of one candidate that are predicted; our choice: the others are left to the real run
 _TOGETHER = 16  # candidates predicted at once
 
@@ -47,7 +47,7 @@ def fill(
     candidates: int = 200,
     proposers: Sequence[Proposer] = (Enumeration(),),
 ) -> Filling:
-    """The holes filled so that the examples are fulfilled.
+    """The holes filled so that the examples are fulfilled, holes that no example connects apart from each other.
 
     Args:
       shape: the program.
@@ -67,6 +67,33 @@ def fill(
             raise ValueError(f"{name}={value} is too small; give at least 1")
     if predictor is None and isolation is None:
         raise ValueError("candidates can neither be predicted nor run; name a checkpoint, or leave out --no-run")
+    parts: dict[tuple[int, ...], Filling] = {}
+    for places, part in shape.parts():
+        left = max(1, executions - sum(one.executions for one in parts.values()))
+        parts[places] = _fill(part, predictor, isolation, left, candidates, proposers)
+        if parts[places].source is None:
+            break
+    return _joined(shape, parts)
+
+
+def _joined(shape: Shape, parts: dict[tuple[int, ...], Filling]) -> Filling:
+    """What came of all holes together: nothing, unless something came of each part."""
+    scores = [one.score for one in parts.values()]
+    effort = {
+        "score": None if None in scores else min(scores),
+        "executions": sum(one.executions for one in parts.values()),
+        "predicted": sum(one.predicted for one in parts.values()),
+    }
+    if any(one.source is None for one in parts.values()):
+        return Filling(None, **effort)
+    found = {place: text for places, one in parts.items() for place, text in zip(places, one.expressions)}
+    expressions = tuple(found[place] for place in sorted(found))
+    checked = all(one.checked for one in parts.values())
+    return Filling(shape.filled(expressions), expressions, checked, **effort)
+
+
+def _fill(shape, predictor, isolation, executions, candidates, proposers) -> Filling:
+    """The holes of one part filled; arguments as for `fill`."""
     proposed = _different(chain.from_iterable(one.propose(shape) for one in proposers))
     scored: list[tuple[float, tuple[str, ...]]] = []
     if predictor is not None:

@@ -9,6 +9,7 @@ proposed that could only raise. Our choice throughout: CWM's authors show holes 
 
 import ast
 import heapq
+import math
 from collections.abc import Iterator
 from itertools import islice, product
 from typing import Protocol
@@ -59,10 +60,13 @@ class Enumeration:
     """Proposes all expressions of the grammar, in the order of their size."""
 
     def propose(self, shape: Shape) -> Iterator[tuple[str, ...]]:
-        """For several holes, by the sum of the places that their expressions have in the order for each."""
+        """For several holes, by the product of the places, from 1, that their expressions have in the order of each.
+
+        That is as if each place of a hole were as likely as its inverse: rather one odd expression than two less odd.
+        """
         streams = [_Lazy(_Scope(shape, hole).expressions()) for hole in shape.holes]
         start = (0,) * len(streams)
-        queue, seen = [(0, start)], {start}
+        queue, seen = [(1, start)], {start}
         while queue:
             _, places = heapq.heappop(queue)
             chosen = [stream.at(place) for stream, place in zip(streams, places)]
@@ -73,7 +77,7 @@ class Enumeration:
                 after = (*places[:index], places[index] + 1, *places[index + 1 :])
                 if after not in seen:
                     seen.add(after)
-                    heapq.heappush(queue, (sum(after), after))
+                    heapq.heappush(queue, (math.prod(place + 1 for place in after), after))
 
 
 class _Lazy:

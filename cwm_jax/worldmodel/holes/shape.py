@@ -91,6 +91,39 @@ class Shape:
         body = "".join(f"    assert {check.test}\n" for check in self.checks)
         return f"{self._with(expressions, self._code)}\ndef {self._start}():{START_MARKER}\n{body}"
 
+    def parts(self) -> "list[tuple[tuple[int, ...], Shape]]":
+        """The holes in groups that no example connects, as their places and a shape with these holes alone.
+
+        An example depends on the holes of all functions that it may reach; in the others there stands None meanwhile.
+        """
+        places = [frozenset(self._reached(ast.parse(check.test))) for check in self.checks]
+        groups: list[frozenset[int]] = [frozenset({hole}) for hole in range(len(self.holes))]
+        for reached in places:
+            apart = [group for group in groups if group.isdisjoint(reached)]
+            groups = [*apart, reached.union(*(group for group in groups if group not in apart))] if reached else groups
+        if len(groups) == 1:
+            return [(tuple(range(len(self.holes))), self)]
+        return [(tuple(sorted(group)), self._part(group, places)) for group in sorted(groups, key=min)]
+
+    def _part(self, group: frozenset[int], places: list[frozenset[int]]) -> "Shape":
+        put = {name: HOLE if hole in group else "None" for hole, name in enumerate(self.holes)}
+        part = Shape(_put(self.text, put))
+        part.checks = tuple(check for check, reached in zip(self.checks, places) if not reached.isdisjoint(group))
+        return part
+
+    def _reached(self, code: ast.AST) -> set[int]:
+        """The holes that may matter to what this code does: those of the module, and of what it names in turn."""
+        named = {node.name: node for node in self.tree.body if hasattr(node, "body") and hasattr(node, "name")}
+        other = [node for node in self.tree.body if node not in named.values() and not isinstance(node, ast.Assert)]
+        found, reached, pending = set(), set(), [code, *other]
+        while pending:
+            names = {part.id for part in ast.walk(pending.pop()) if isinstance(part, ast.Name)}
+            found |= {hole for hole, name in enumerate(self.holes) if name in names}
+            new = names & set(named) - reached
+            reached |= new
+            pending += [named[name] for name in new]
+        return found
+
     def _with(self, expressions: Sequence[str], text: str) -> str:
         """The text with these expressions, in brackets where without them it would mean something else."""
         put = {name: f"({expression})" for name, expression in zip(self.holes, expressions)}

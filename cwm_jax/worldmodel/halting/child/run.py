@@ -20,6 +20,7 @@ from instrument import instrument  # noqa: E402
 from main import MARKER, OURS, call, functions, header  # noqa: E402
 from states import Recurred, Refused, Run, Stopped, Watch, guard  # noqa: E402
 
+FAILED = 99  # exit status where this script itself fails
 _MOST_BITS = 4096  # of a number that is told
 
 
@@ -125,4 +126,8 @@ def _numbers(variables: dict) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    os.dup2(1, 2)  # what the program complains about goes nowhere, and fills no pipe
+    try:
+        main()
+    except BaseException:
+        os._exit(FAILED)

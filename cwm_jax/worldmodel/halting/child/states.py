@@ -122,6 +122,10 @@ class Watch:
             state = canonical(visible, shared)
         except Incomparable as error:
             run.incomparable = f"{error}"
+        except (RecursionError, MemoryError):
+            raise
+        except Exception as error:  # it must not pass for one of the program's own
+            raise Refused(f"holds what cannot be looked at: {error}") from None
         else:
             self._compare(loop, state, visible)
         if run.steps >= run.most or (run.steps % _EVERY == 0 and time.monotonic() > run.deadline):
