@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cwm_jax.components import parameters, reachable
+from cwm_jax.inference.served import Serve
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.prepare_cli import ROOTS
 
@@ -67,7 +68,7 @@ def _top_level_imports(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("root", [Experiment, *ROOTS], ids=lambda root: root.__name__)
+@pytest.mark.parametrize("root", [Experiment, Serve, *ROOTS], ids=lambda root: root.__name__)
 def test_at_most_sixty_knobs(root):
     scalars = (int, float, str, bool)
     knobs = [

@@ -20,7 +20,7 @@ from cwm_jax.inference.request import Completion, Finish, QueueFull, Reason, Req
 from cwm_jax.inference.scheduler import Running, Scheduler
 from cwm_jax.inference.weights import by_layer, check_alike
 from cwm_jax.model.sharding import ShardingRules
-from cwm_jax.model.transformer import Params, Transformer
+from cwm_jax.model.transformer import ModelConfig, Params, Transformer
 
 _RULES = ShardingRules()
 
@@ -60,6 +60,11 @@ class EngineConfig:
     def __post_init__(self):
         if self.chunk % self.page:
             raise ValueError(f"EngineConfig.chunk={self.chunk} must be a multiple of page={self.page}")
+
+    def layout(self, model: ModelConfig) -> Layout:
+        """How the caches of a model lie."""
+        flight = max(self.chunk, self.steps * (1 + self.draft.tokens))
+        return Layout.of(model, self.page, self.slots, self.max_length, flight, self.pages, self.prefixes)
 
 
 @dataclass
@@ -103,8 +108,7 @@ class Engine:
         self._params = by_layer(params)
         shape = jax.eval_shape(rebuild, self._params)
         self._vocab_size, model = shape.vocab_size, shape.config
-        flight = max(config.chunk, config.steps * (1 + config.draft.tokens))
-        layout = Layout.of(model, config.page, config.slots, config.max_length, flight, config.pages, config.prefixes)
+        layout = config.layout(model)
         if model.conv and config.page < model.conv.taps:
             raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
         self.cache = empty_cache(model, layout, self._params["embed"].dtype, rules)

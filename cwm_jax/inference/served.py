@@ -25,8 +25,8 @@ from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.state import trained_weights
 
-RANKS = "tokenizer.model"
-"""The release's name of its vocabulary."""
+RELEASED = ("tokenizer.model", "tokenizer.json")
+"""The release's names of its vocabulary, in its own form and in Hugging Face's."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Serve:
     """What is served, and how.
 
     Attributes:
-      checkpoint: a run's folder, or one of weights with its vocabulary, `tokenizer.model` or `vocabulary.model`.
+      checkpoint: a run's folder, or one of weights with its vocabulary: `tokenizer.model` or `tokenizer.json`
+        of the release, or `vocabulary.model` of a run.
       name: what clients call the model; None takes that of the folder.
       model: the shape that the weights must have; None takes theirs. `compile` needs it.
       vocabulary_size: likewise.
@@ -162,10 +163,10 @@ def _weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> Load
     """A folder of weights, put where they belong a layer at a time."""
     reader = WeightsReader(folder)
     index = reader.index
-    path = next((folder / name for name in (RANKS, VOCABULARY) if (folder / name).exists()), None)
+    path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)
     if path is None:
         raise FileNotFoundError(
-            f"{folder} holds no vocabulary; copy the {RANKS} of the release, or the {VOCABULARY} of the run, into it"
+            f"{folder} holds no vocabulary; copy {' or '.join(RELEASED)} of the release there, or {VOCABULARY} of a run"
         )
     vocabulary = load_vocabulary(path)
     if vocabulary.vocab_size != index.vocab_size:

@@ -1,5 +1,7 @@
 """Vocabularies from their files, whichever kind they are."""
 
+import base64
+import json
 import os
 from pathlib import Path
 
@@ -10,16 +12,37 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary, Vocabulary
 
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
-    """Reads a SentencePiece model that was trained here, or a file of Llama-3 ranks; the contents tell which.
+    """Reads a SentencePiece model that was trained here, a file of Llama-3 ranks, or the `tokenizer.json` that Hugging
+    Face made of one; the contents tell which.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is neither.
+      ValueError: it is none of them.
     """
     content = Path(path).read_bytes()
-    model = content.startswith(b"\n")  # the tag of a model's first piece; ranks begin with base64
+    # A model begins with the tag of its first piece, JSON with a brace, ranks with base64.
+    kind = {b"\n": "SentencePiece model", b"{": "tokenizer of Llama-3 ranks"}.get(content[:1], "file of Llama-3 ranks")
     try:
-        return (SentencePieceVocabulary if model else Llama3Vocabulary)(content)
-    except (ValueError, DecodeError) as error:
-        kind = "SentencePiece model" if model else "file of Llama-3 ranks"
+        if content[:1] == b"\n":
+            return SentencePieceVocabulary(content)
+        return Llama3Vocabulary(_ranks(content) if content[:1] == b"{" else content)
+    except (ValueError, KeyError, TypeError, AttributeError, DecodeError) as error:
         raise ValueError(f"{path} cannot be read as a {kind}: {error}") from error
+
+
+def _ranks(tokenizer: bytes) -> bytes:
+    """The ranks file that a byte-level `tokenizer.json` was made of: its ids are the ranks."""
+    vocabulary = json.loads(tokenizer)["model"]["vocab"]
+    letters = _letters()
+    lines = []
+    for token, rank in sorted(vocabulary.items(), key=lambda item: item[1]):
+        piece = bytes(letters[letter] for letter in token)
+        lines.append(base64.b64encode(piece) + b" %d\n" % rank)
+    return b"".join(lines)
+
+
+def _letters() -> dict[str, int]:
+    """The byte that each letter of a byte-level token stands for: itself if one sees it, else the next from U+0100."""
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [byte for byte in range(256) if byte not in set(seen)]
+    return {chr(byte): byte for byte in seen} | {chr(256 + place): byte for place, byte in enumerate(rest)}

@@ -1,8 +1,9 @@
-"""The `compile` verb: will this experiment fit on those chips, and how fast will it be?"""
+"""The `compile` verb: will this experiment, or this server, fit on those chips, and how fast will it be?"""
 
 import argparse
 import shlex
 from pathlib import Path
+from typing import Any
 
 from cwm_jax import config
 from cwm_jax.files import write_json
@@ -11,13 +12,15 @@ from cwm_jax.tpu.chips import Topology
 
 
 def main(argv: list[str]) -> int:
-    """Runs `compile` with these arguments; 1 if the step does not fit."""
+    """Runs `compile` with these arguments; 1 if it does not fit."""
     files, overrides, rest = config.split_gin_flags(argv)
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax compile",
-        description="Compile the train step of an experiment with the TPU compiler, without a TPU: what it takes of "
-        "memory, what moves between chips, how long a step should take. 32 billion weights compile in minutes.",
-        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value.",
+        description="Compile the train step of an experiment, or what a server runs, with the TPU compiler, without a "
+        "TPU: what it takes of memory, what moves between chips, how long a step should take. 32 billion weights "
+        "compile in minutes.",
+        epilog="--gin_file=F reads an experiment, or a `Serve` configuration (several files may be given); "
+        "--gin.Class.field=VALUE overrides one value.",
     )
     parser.add_argument("--topology", required=True, help="chips, such as v5p:8x8x8, v5e:16x16 or tpu7x:4x4x4")
     parser.add_argument("--out", type=Path, help="where to write the report as JSON")
@@ -27,6 +30,19 @@ def main(argv: list[str]) -> int:
     topology = Topology.parse(arguments.topology)
     libtpu.compile_only()
 
+    called = shlex.join(["python", "-m", "cwm_jax", "compile", *argv])
+    work = _serving if "Serve" in config.bound(files, overrides) else _training
+    report, largest = work(files, overrides, topology, called)
+    if arguments.out:
+        write_json(arguments.out, report)
+    if report["fits"]:
+        return 0
+    print(f"{topology} does not hold this; {largest}")
+    return 1
+
+
+def _training(files: list[str], overrides: list[str], topology: Topology, command: str) -> tuple[dict[str, Any], str]:
+    """The report on an experiment's train step, printed, and its largest arrays."""
     from cwm_jax.report.forecast import print_forecast
     from cwm_jax.tpu.compile import compile_step
     from cwm_jax.tpu.forecast import forecast
@@ -35,15 +51,21 @@ def main(argv: list[str]) -> int:
     experiment = config.load(files, overrides, Experiment)
     step = compile_step(experiment, topology)
     report = {"experiment": name_of(files), **forecast(experiment, topology, step)}
-    report["compile_seconds"] = round(step.seconds, 1)
-    report["command"] = shlex.join(["python", "-m", "cwm_jax", "compile", *argv])
+    report |= {"compile_seconds": round(step.seconds, 1), "command": command}
     print_forecast(report)
-    if arguments.out:
-        write_json(arguments.out, report)
-    if report["fits"]:
-        return 0
-    print(f"{topology} does not hold this step; {step.largest}")
-    return 1
+    return report, step.largest
+
+
+def _serving(files: list[str], overrides: list[str], topology: Topology, command: str) -> tuple[dict[str, Any], str]:
+    """The report on what a server runs, printed, and the largest arrays of that which takes most."""
+    from cwm_jax.inference.served import Serve
+    from cwm_jax.report.forecast import print_serving
+    from cwm_jax.tpu.serving import compile_serving
+
+    report, largest = compile_serving(config.load(files, overrides, Serve), topology)
+    report = {"experiment": name_of(files), **report, "command": command}
+    print_serving(report)
+    return report, largest
 
 
 def name_of(files: list[str]) -> str:

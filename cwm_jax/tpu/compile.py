@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -58,15 +58,40 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
             f"{experiment.mesh_shape} has {experiment.mesh_shape.devices} devices, {topology} has {topology.devices} "
             f"({topology.chip.devices} a chip); bind another MeshShape or give another --topology"
         )
-    began = time.monotonic()
     mesh = experiment.mesh_shape.build(topology.describe())
     shape = experiment.data.layout[-1].shape(experiment.stream.tokens_per_batch, experiment.rules.batch_shards(mesh))
+    program = compile_program(topology, "step", lambda: _trace(experiment, mesh, shape))
+    return Compiled(mesh, shape, *program)
+
+
+class CompiledProgram(NamedTuple):
+    """What tracing and compiling a program told; the fields are those of `Compiled`."""
+
+    executed: Executed
+    collectives: list[Collective]
+    bytes: int
+    largest: str
+    seconds: float
+
+
+def compile_program(topology: Topology, name: str, trace: Callable[[], tuple[Any, Any]]) -> CompiledProgram:
+    """Traces and compiles a program, showing progress.
+
+    Args:
+      topology: what it is for.
+      name: what a message calls it.
+      trace: gives its arguments, as shapes that lie on the mesh, and itself traced with them.
+
+    Raises:
+      ValueError: the compiler finds that it does not fit; the message names its largest arrays.
+    """
+    began = time.monotonic()
     with progress(f"compiling for {topology}", None, unit="seconds") as bar:
 
         def shown(stage: str, call: Callable[[], T]) -> T:
-            return _in_background(call, lambda: bar.update(int(time.monotonic() - began), stage))
+            return _in_background(call, lambda: bar.update(int(time.monotonic() - began), f"{name}: {stage}"))
 
-        arguments, traced = shown("tracing", lambda: _trace(experiment, mesh, shape))
+        arguments, traced = shown("tracing", trace)
         arrays = "the largest arrays of one device:\n" + "\n".join(largest(traced.jaxpr.jaxpr, arguments))
         lowered = shown("lowering", lambda: traced.lower(lowering_platforms=("tpu",)))
         try:
@@ -75,12 +100,12 @@ def compile_step(experiment: Experiment, topology: Topology) -> Compiled:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             reason = " ".join(str(error).split("RESOURCE_EXHAUSTED:")[-1].split())[:200]
-            raise ValueError(f"{topology} does not hold this step: {reason}\n{arrays}") from None
+            raise ValueError(f"{topology} does not hold this {name}: {reason}\n{arrays}") from None
     memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     used -= memory.alias_size_in_bytes
     counts = executed(traced.jaxpr.jaxpr), collectives(compiled.as_text())
-    return Compiled(mesh, shape, *counts, used, arrays, time.monotonic() - began)
+    return CompiledProgram(*counts, used, arrays, time.monotonic() - began)
 
 
 def _trace(experiment: Experiment, mesh: Mesh, shape: BatchShape) -> tuple[tuple[Any, Row], Any]:

@@ -16,6 +16,7 @@ import pytest
 from jax.sharding import Mesh
 
 from cwm_jax import config
+from cwm_jax.inference.served import Serve
 from cwm_jax.model.components import ScaledInit
 from cwm_jax.model.rope import Rope
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape
@@ -37,12 +38,12 @@ NAMES = sorted(
 )
 
 
-TRAINED = [name for name in NAMES if not name.startswith("data/")]  # those of data have other roots
-
-
 def load(name: str) -> Any:
     files = [EXPERIMENTS / f"{name}.gin"]
-    return config.load(files, [], root_of(files, []))
+    return config.load(files, [], Serve if name.endswith("/serve") else root_of(files, []))
+
+
+TRAINED = [name for name in NAMES if not name.startswith("data/") and not name.endswith("/serve")]
 
 
 def check(name: str, text: str) -> None:

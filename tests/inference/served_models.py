@@ -16,7 +16,7 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 
 ROOT = Path(__file__).parent.parent.parent
 MODEL = ModelConfig(layers=1, d_model=32, q_heads=2, kv_heads=1, head_dim=16, d_ff=32)
-SHAPES = EngineConfig(slots=4, max_length=384, page=16, chunk=32, rows=2, steps=4, queue=200, top_logprobs=5)
+SHAPES = EngineConfig(slots=4, max_length=320, page=32, chunk=32, rows=1, steps=4, queue=80, top_logprobs=5)
 TEXTS = ["def count(letters):\n    return 3  # ünï ☃ 𝄞 <think> </think> <tool: add>\n", "strawberry has three r's"] * 4
 
 
@@ -45,12 +45,8 @@ class Server:
     """`python -m cwm_jax serve` as a process, once it is ready."""
 
     def __init__(self, folder: Path, environment: dict[str, str], *arguments: str):
-        shapes = [
-            f"--gin.EngineConfig.{name}={getattr(SHAPES, name)}" for name in ("slots", "max_length", "page", "chunk")
-        ]
-        shapes += [
-            f"--gin.EngineConfig.{name}={getattr(SHAPES, name)}" for name in ("rows", "steps", "queue", "top_logprobs")
-        ]
+        names = ("slots", "max_length", "page", "chunk", "rows", "steps", "queue", "top_logprobs")
+        shapes = [f"--gin.EngineConfig.{name}={getattr(SHAPES, name)}" for name in names]
         command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", str(folder), "--port", "0"]
         self.process = subprocess.Popen(
             [*command, *shapes, *arguments],

@@ -30,3 +30,26 @@ def test_what_is_no_vocabulary_is_refused_by_name(tmp_path, content, kind):
     (tmp_path / "bad.model").write_bytes(content)
     with pytest.raises(ValueError, match=rf"bad.model cannot be read as a (file of )?{kind}"):
         load_vocabulary(tmp_path / "bad.model")
+
+
+def test_the_tokenizer_of_hugging_face_gives_the_ranks_that_it_was_made_of(tmp_path):
+    """Against the library that makes these files."""
+    tokenizers = pytest.importorskip("tokenizers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(["strawberries are ünïcode ☃\n\tindeed, "] * 9, trainer)
+    made.save(f"{tmp_path}/tokenizer.json")
+    ours = load_vocabulary(tmp_path / "tokenizer.json")
+    decode = tokenizers.decoders.ByteLevel().decode
+    for token, rank in made.get_vocab().items():
+        assert ours.decode([rank]) == decode([token])
+    assert ours.vocab_size == len(made.get_vocab()) + 256 and len(made.get_vocab()) > 260
+
+
+@pytest.mark.parametrize("content", [b"{}", b"{", b'{"model": {"vocab": {"a": 0}}}', b'{"model": []}'])
+def test_other_json_is_no_vocabulary(content, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(ValueError, match="cannot be read as a tokenizer of Llama-3 ranks"):
+        load_vocabulary(tmp_path / "tokenizer.json")

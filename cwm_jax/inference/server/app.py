@@ -106,7 +106,7 @@ class Site:
         except TimeoutError:
             raise ApiError(504, f"no answer in {self._limits.seconds:g} s; ask for fewer tokens") from None
         except EngineFailed as error:
-            raise ApiError(503, f"the engine stopped: {error}") from None
+            raise ApiError(503, f"no answer: {error}") from None
         finally:
             answers.close()
 
@@ -118,7 +118,7 @@ class Site:
         except ValueError as error:
             raise ApiError(400, str(error)) from None
         except EngineFailed as error:
-            raise ApiError(503, f"the engine stopped: {error}") from None
+            raise ApiError(503, f"no answer: {error}") from None
 
     async def _spoken(
         self, job: Completions | Conversation, answers: Answers, clock: Clock

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import itertools
 import signal
 import socket
 import sys
@@ -10,6 +11,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from cwm_jax import config
+
+_FAREWELL = 5  # seconds in which those whose requests could not end are told so
 
 
 def main(argv: list[str]) -> int:
@@ -43,11 +46,9 @@ def main(argv: list[str]) -> int:
     serve = replace(serve, checkpoint=arguments.checkpoint or serve.checkpoint or str(newest_run()))
     served = load(serve)
     _warm_up(served)
-    host, port = listener.getsockname()[:2]
+    host = listener.getsockname()[0]
     if not _is_local(host) and arguments.token is None:
         print(f"serve: whoever reaches {host} may use this model; --token T asks who they are", file=sys.stderr)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving {served.name} at http://{shown}:{port}/v1", flush=True)
     return asyncio.run(_serve(serve, served, listener, arguments.token))
 
 
@@ -71,7 +72,7 @@ async def _serve(serve, served, listener: socket.socket, token: str | None) -> i
             access_log=False,
             server_header=False,
             limit_concurrency=serve.limits.connections,
-            timeout_graceful_shutdown=serve.limits.drain,
+            timeout_graceful_shutdown=serve.limits.drain + _FAREWELL,
         )
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # the server raises again what it was stopped by: that is no failure
@@ -80,8 +81,19 @@ async def _serve(serve, served, listener: socket.socket, token: str | None) -> i
     def failed() -> None:
         server.should_exit = True
 
+    async def attend() -> None:
+        while not (server.started or server.should_exit):
+            await asyncio.sleep(0.01)
+        print(f"serving {served.name} at {_address(listener)}/v1", flush=True)
+        while not server.should_exit:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(serve.limits.drain)
+        thread.give_up("the server was told to stop; ask another one")
+
     thread.start(failed)
+    attending = asyncio.create_task(attend())
     await server.serve(sockets=[listener])
+    attending.cancel()
     thread.stop()
     if thread.failed:
         print(f"serve: the engine stopped: {type(thread.failed).__name__}: {thread.failed}", file=sys.stderr)
@@ -106,17 +118,30 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _is_local(host: str) -> bool:
     return ip_address(host).is_loopback
 
 
 def _warm_up(served) -> None:
-    """Compiles all that requests need, before the first of them comes."""
+    """Compiles all that requests need, before the first of them comes: a client would wait, and all others with it."""
     from cwm_jax.inference.request import Request
     from cwm_jax.report.progress import progress
 
-    prompt = (served.vocabulary.eos_id,)
-    with served.in_force(), progress("compiling", 2, unit="programs") as bar:
-        for done, scored in enumerate((False, True), start=1):
-            list(served.engine.generate([Request(prompt, 2, prompt_logprobs=scored)]))
+    c, vocab_size = served.engine.config, served.vocabulary.vocab_size
+    lengths = [c.page]
+    while lengths[-1] < c.chunk:
+        lengths.append(min(2 * lengths[-1], c.chunk))
+    calls = [
+        (min(n, c.max_length - 2), rows, scored) for n in lengths for rows in {1, c.rows} for scored in (False, True)
+    ]
+    first = itertools.count()  # of each prompt, so that none finds its beginning in a cache
+    with served.in_force(), progress("compiling", len(calls), unit="programs") as bar:
+        for done, (length, rows, scored) in enumerate(calls, start=1):
+            prompts = [(next(first) % vocab_size, *[0] * (length - 1)) for _ in range(rows)]
+            list(served.engine.generate([Request(prompt, 2, prompt_logprobs=scored) for prompt in prompts]))
             bar.update(done)

@@ -21,7 +21,7 @@ class TooSlow(Exception):
 
 
 class EngineFailed(Exception):
-    """The engine stopped with an error; nothing will be answered any more."""
+    """The engine stopped, with an error or because it was told to; nothing will be answered any more."""
 
 
 class Answers:
@@ -128,6 +128,12 @@ class EngineThread:
         taken.add_done_callback(self._asked.discard)
         self._orders.put(lambda: self._take(requests, seconds, taken))
         return await taken
+
+    def give_up(self, reason: str) -> None:
+        """Has all readers meet an error at once."""
+        for answers in set(self._answers.values()):
+            answers.fail(EngineFailed(reason))
+            answers.close()
 
     def cancel(self, numbers: Sequence[int]) -> None:
         """Ends requests; their readers are told."""
