@@ -53,7 +53,10 @@ class Endpoint:
         self._client = openai.OpenAI(base_url=self._url, api_key=key, max_retries=5, timeout=3600.0)
         self._at_once = at_once
         self._vocabulary = load_vocabulary(vocabulary) if vocabulary else None
-        listed = {one.id: one for one in self._told(self._client.models.list).data}
+        try:
+            listed = {one.id: one for one in self._told(self._client.with_options(max_retries=0).models.list).data}
+        except CannotDo as error:
+            raise ValueError(f"--endpoint {url} lists no models: {error}") from None
         if not listed or (model and model not in listed):
             known = ", ".join(listed) or "none"
             raise ValueError(f"--model {model!r} is none of those that {self._url} lists: {known}")
@@ -137,8 +140,6 @@ class Endpoint:
         fields |= {"temperature": question.temperature, "top_p": question.top_p}
         try:
             reply = self._asked(self._client.chat.completions.create, fields, _THINKING)
-        except openai.NotFoundError as error:
-            raise CannotDo(f"{self.name} has no /v1/chat/completions: {error.message}") from None
         except _REFUSALS as error:
             return Said(reason=f"refused: {error.message}")
         choice = reply.choices[0]
@@ -202,7 +203,9 @@ class Endpoint:
             raise ValueError(f"{self._url} wants another key; set OPENAI_API_KEY: {error.message}") from None
         except openai.APIConnectionError as error:  # a timeout is one, too
             raise ConnectionError(f"{self._url} does not answer: {error.__cause__ or error}") from None
-        except (*_REFUSALS, openai.NotFoundError):
+        except openai.NotFoundError as error:
+            raise CannotDo(f"{error.request.url} is not there: {error.message}") from None
+        except _REFUSALS:
             raise
         except openai.APIStatusError as error:
             raise ConnectionError(f"{self._url} answers {error.status_code}: {error.message}") from None

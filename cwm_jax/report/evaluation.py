@@ -140,7 +140,9 @@ def _metrics(found: dict[str, float], published: dict[str, float]) -> Part:
 
 
 def _metric(name: str, value: float) -> str:
-    return quantity(value) if name.endswith("tokens") else percent(value)
+    if name.endswith("tokens"):
+        return quantity(value) if value else _NONE  # a vocabulary that is not known counts none
+    return percent(value)
 
 
 def _bars(title: str, note: str, what: str, key: str, series: dict[str, str], rows: list[dict[str, Any]]) -> Part:

@@ -140,6 +140,8 @@ def test_what_is_done_is_not_asked_again(evaluate, oracle, tmp_path):
         ({"reads_symbols": False}, "cruxeval-output-trace", False, "--vocabulary"),
         ({"returns_ids": False}, "cruxeval-output-step", True, "return_token_ids"),
         ({"talks": False}, "cruxeval-input-reasoning", True, "/v1/chat/completions"),
+        ({"completes": False}, "cruxeval-output-language", True, "/v1/completions"),
+        ({"completes": False}, "traces-cruxeval", False, "/v1/completions"),
         ({}, "traces-own", True, "--checkpoint"),
     ],
 )
@@ -171,3 +173,10 @@ def test_reasons_tell_why_there_is_no_answer(evaluate, oracle):
     oracle.longest, oracle.refuses = None, {"prompt"}
     (reason,) = evaluate("cruxeval-input-step", limit=2)["cruxeval-input-step"]["reasons"]
     assert "unknown field prompt" in reason
+
+
+def test_a_server_that_lists_no_models_is_explained(oracle):
+    with oracle.serving() as url, pytest.raises(ValueError, match="lists no models"):
+        Endpoint(f"{url}/elsewhere")
+    with oracle.serving() as url, pytest.raises(ValueError, match="--model 'other' is none"):
+        Endpoint(url, "other")

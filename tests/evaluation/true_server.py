@@ -17,6 +17,7 @@ from cwm_jax.tracing import Frame, Isolation, Trace, record
 from cwm_jax.tracing.language import frame_segments, parse
 from cwm_jax.tracing.wrap import wrap
 
+_MISSING = 404, {"error": {"message": "no such path"}}
 EVENT = re.compile(r"<\|(?:call|return)_sep\|>$")
 
 
@@ -42,7 +43,7 @@ class Oracle:
       inputs: of each function, by its code: the arguments that are right.
       says: what becomes of an answer in words.
       surprises: a token of a forced document is not the likeliest where this says so of (context, index of the frame).
-      reads_symbols, returns_ids, tells_ranks, talks: what kind of server it is.
+      reads_symbols, returns_ids, tells_ranks, talks, completes: what kind of server it is.
       longest: tokens of an answer; what is asked for would be short for a vocabulary of bytes.
       refuses: fields of a request that it does not know.
       asked: the requests, as they came.
@@ -55,7 +56,7 @@ class Oracle:
         self.draws: tuple[str, ...] = ()
         self.says: Callable[[str], str] = lambda text: text
         self.surprises: Callable[[str, int], bool] = lambda context, frame: False
-        self.reads_symbols = self.returns_ids = self.tells_ranks = self.talks = True
+        self.reads_symbols = self.returns_ids = self.tells_ranks = self.talks = self.completes = True
         self.longest: int | None = None
         self.refuses: set[str] = set()
         self.asked: list[dict] = []
@@ -65,7 +66,9 @@ class Oracle:
         if unknown := self.refuses & body.keys():
             return 400, {"error": {"message": f"unknown field {min(unknown)}", "type": "invalid_request_error"}}
         if path == "/v1/chat/completions":
-            return self._chat(body) if self.talks else (404, {"error": {"message": "no such path"}})
+            return self._chat(body) if self.talks else _MISSING
+        if not self.completes:
+            return _MISSING
         prompt = body["prompt"] if isinstance(body["prompt"], str) else self.vocabulary.decode(body["prompt"])
         if body.get("prompt_logprobs") is not None:
             return 200, self._choice(body, "", "length", prompt_logprobs=self._forced(prompt, body["prompt"]))
@@ -158,7 +161,8 @@ class Oracle:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self._send(200, {"object": "list", "data": [{"id": "oracle", "object": "model", "created": 0}]})
+                models = {"object": "list", "data": [{"id": "oracle", "object": "model", "created": 0}]}
+                self._send(*(200, models) if self.path == "/v1/models" else _MISSING)
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
