@@ -12,7 +12,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.worldmodel.halting import halts
 from cwm_jax.worldmodel.halting.rollout import read_off
 from cwm_jax.worldmodel.halting.runs import LIMITS
-from cwm_jax.worldmodel.predictor import Predictor
+from cwm_jax.worldmodel.predictor import TracePredictor
 
 PROVED = Path("experiments/halting/programs.jsonl")
 _WORDS = ("terminates", "loops", "unknown")
@@ -38,7 +38,7 @@ def prove(isolation: Isolation = Isolation.BUBBLEWRAP, path: Path = PROVED) -> N
     path.write_text("".join(lines))
 
 
-def evaluate_halting(predictor: Predictor, limit: int | None = None) -> dict[str, object]:
+def evaluate_halting(predictor: TracePredictor, limit: int | None = None) -> dict[str, object]:
     """Has each program's trace predicted, and compares what that says with what is proved.
 
     Args:

@@ -18,7 +18,7 @@ from cwm_jax.tracing.trace import START_MARKER_PATTERN
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.holes import Enumeration, Shape, fill
 from cwm_jax.worldmodel.holes.shape import HOLE
-from cwm_jax.worldmodel.predictor import Predictor
+from cwm_jax.worldmodel.predictor import TracePredictor
 
 TASKS = Path("experiments/holes/tasks.jsonl")
 _HUMAN = Path("experiments/tiny/human")
@@ -137,7 +137,7 @@ def _literal(text: str) -> bool:
 
 
 def evaluate_holes(
-    predictor: Predictor,
+    predictor: TracePredictor,
     limit: int | None = None,
     budget: int = 4,
     candidates: int = 64,

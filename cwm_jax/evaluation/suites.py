@@ -13,7 +13,7 @@ from cwm_jax.evaluation.trace_suite import CruxEvalPrograms, OwnPrograms, TraceS
 from cwm_jax.evaluation.tracing import predicted
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace
-from cwm_jax.worldmodel.predictor import Predictor
+from cwm_jax.worldmodel.predictor import TracePredictor
 
 
 class Item(Protocol):
@@ -67,12 +67,12 @@ class Whole:
 
     name: str
     title: str
-    measure: Callable[[Predictor, int | None, Isolation], dict[str, Any]] = field(repr=False)
+    measure: Callable[[TracePredictor, int | None, Isolation], dict[str, Any]] = field(repr=False)
     published: float | None = None
 
 
 class TracePredictor:
-    """A model as a `Predictor` of traces; what it cannot read or write is a trace without frames."""
+    """A model as a `TracePredictor` of traces; what it cannot read or write is a trace without frames."""
 
     def __init__(self, model: Model, max_tokens: int = 8192):
         self._model, self._max_tokens = model, max_tokens
@@ -83,12 +83,12 @@ class TracePredictor:
             yield outcome.trace
 
 
-def _halting(predictor: Predictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
+def _halting(predictor: TracePredictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
     found = evaluate_halting(predictor, limit and max(limit, 2))  # one that halts and one that loops
     return _scored(found["programs"], found["accuracy"], found)
 
 
-def _holes(predictor: Predictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
+def _holes(predictor: TracePredictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
     found = evaluate_holes(predictor, limit, isolation=isolation)
     return _scored(found["tasks"], found["solved"], {name: one for name, one in found.items() if name != "items"})
 

@@ -3,18 +3,20 @@
 So the debugger works on real runs, forwards and backwards, and a prediction can be held against what happens.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import Frame, Limits, Trace, record
+from cwm_jax.tracing import Frame, Limits, Trace, record, record_many
 from cwm_jax.tracing.trace import UNCHANGED, Event
 from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
 
 class RealRun:
-    """A `Predictor` that runs programs and answers from their true traces.
+    """A `Predictor` and `TracePredictor` that runs programs and answers from their true traces.
+
+    As far as it goes it is right, so within the limits of a model's longest output it bounds what the model can reach.
 
     Args:
       isolation: how far to keep them from the machine.
@@ -24,11 +26,16 @@ class RealRun:
     what_if = False
 
     def __init__(self, isolation: Isolation = Isolation.BUBBLEWRAP, limits: Limits | None = None):
-        self._record = lru_cache(maxsize=4)(lambda context: record(context, limits or Limits(), isolation))
+        self._settings = limits or Limits(), isolation
+        self._record = lru_cache(maxsize=4)(lambda context: record(context, *self._settings))
 
     def trace(self, context: str) -> Trace:
         """The true trace; the program runs when it is first asked for. Raises what `record` raises."""
         return self._record(context)
+
+    def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
+        """The true trace of each context, in order."""
+        return record_many(contexts, *self._settings)
 
     def futures(
         self,

@@ -8,18 +8,20 @@ import pytest
 from cwm_jax.evaluation.halting import PROVED, evaluate_halting
 from cwm_jax.evaluation.halting_programs import programs
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import record
+from cwm_jax.tracing import Limits, record
 from cwm_jax.tracing.sources import composed
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.halting import halts
 from cwm_jax.worldmodel.halting.cli import main
 from cwm_jax.worldmodel.halting.rollout import read_off, repeated_state
 from cwm_jax.worldmodel.halting.runs import Program
-from cwm_jax.worldmodel.predictor import RealRollout
+from cwm_jax.worldmodel.real import RealRun
 
 
 def rollout(code, arguments, frames=60):
-    (trace,) = RealRollout(frames, Isolation.LIMITS_ONLY).predict([wrap(code, "f", arguments)])
+    (trace,) = RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=frames, wall_seconds=5.0)).predict(
+        [wrap(code, "f", arguments)]
+    )
     return trace
 
 
@@ -43,7 +45,7 @@ def test_items_that_are_alike_are_no_state_that_comes_back():
 @pytest.mark.parametrize("seed", range(8))
 def test_no_state_comes_back_in_programs_that_end(seed):
     program = composed.generate(Random(seed), 2)
-    for trace in RealRollout(2000, Isolation.LIMITS_ONLY).predict(program.contexts()):
+    for trace in RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=2000, wall_seconds=5.0)).predict(program.contexts()):
         assert read_off(trace).verdict == "terminates"
         assert repeated_state(trace) is None
 
@@ -83,7 +85,7 @@ def test_the_reasons_of_the_benchmark_can_be_checked_again(place):
 
 
 def test_real_rollouts_are_never_wrong():
-    result = evaluate_halting(RealRollout(128, Isolation.LIMITS_ONLY), limit=26)
+    result = evaluate_halting(RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=128, wall_seconds=5.0)), limit=26)
     assert result["programs"] == 26 and result["false_loops"] == result["false_terminates"] == 0
     assert result["accuracy"] + result["unknown"] == 1 and result["accuracy"] > 0.5
     assert result["spared"]["programs"] == round(26 * result["accuracy"])

@@ -10,10 +10,10 @@ from hypothesis import strategies as some
 
 from cwm_jax.evaluation.holes import evaluate_holes, tasks
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import record
+from cwm_jax.tracing import Limits, record
 from cwm_jax.worldmodel.holes import Enumeration, Shape, fill
 from cwm_jax.worldmodel.holes.cli import main
-from cwm_jax.worldmodel.predictor import RealRollout
+from cwm_jax.worldmodel.real import RealRun
 
 SUM = '''def total(xs):
     """The sum of what is ??.
@@ -114,7 +114,7 @@ def test_every_candidate_parses_and_names_what_is_in_scope(place):
 
 
 def test_predictions_spare_real_runs():
-    shape, real = Shape(SUM), RealRollout(200, Isolation.LIMITS_ONLY)
+    shape, real = Shape(SUM), RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=200, wall_seconds=5.0))
     guided = fill(shape, real, Isolation.LIMITS_ONLY, candidates=64)
     assert guided.checked and guided.score == 1.0 and guided.predicted == 64
     assert guided.executions <= 2, "the next candidate may have started"
@@ -124,7 +124,7 @@ def test_predictions_spare_real_runs():
 
 
 def test_without_a_run_the_best_prediction_is_the_answer():
-    shape, real = Shape(SUM), RealRollout(200, Isolation.LIMITS_ONLY)
+    shape, real = Shape(SUM), RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=200, wall_seconds=5.0))
     found = fill(shape, real, None, candidates=64)
     assert (found.checked, found.score, found.executions) == (False, 1.0, 0)
     assert record(shape.test(found.expressions), isolation=Isolation.LIMITS_ONLY).verdict == "returned"
@@ -176,7 +176,9 @@ def test_tasks_are_solved_by_what_was_masked():
 
 
 def test_real_rollouts_fill_at_least_what_enumeration_does():
-    result = evaluate_holes(RealRollout(300, Isolation.LIMITS_ONLY), 4, 2, 16, Isolation.LIMITS_ONLY)
+    result = evaluate_holes(
+        RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=300, wall_seconds=5.0)), 4, 2, 16, Isolation.LIMITS_ONLY
+    )
     assert result["tasks"] == 4 and result["solved"] >= result["enumeration"]
     assert result["solved"] > 0 and result["predicted"] == 4 * 16
     assert result["executions"] <= 8 and result["enumeration_executions"] <= 8

@@ -11,7 +11,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, Trace, record_many
 from cwm_jax.worldmodel.holes.grammar import Enumeration, Proposer
 from cwm_jax.worldmodel.holes.shape import Check, Shape
-from cwm_jax.worldmodel.predictor import Predictor
+from cwm_jax.worldmodel.predictor import TracePredictor
 
 _LIMITS = Limits(wall_seconds=2.0, cpu_seconds=2, max_frames=20_000, max_trace_chars=4_000_000, max_value_chars=20_000)
 _MOST_EXAMPLES = 3  # of one candidate that are predicted; our choice: the others are left to the real run
@@ -41,7 +41,7 @@ class Filling:
 
 def fill(
     shape: Shape,
-    predictor: Predictor | None,
+    predictor: TracePredictor | None,
     isolation: Isolation | None = Isolation.BUBBLEWRAP,
     executions: int = 100,
     candidates: int = 200,
@@ -116,7 +116,7 @@ def _different(proposed: Iterator[tuple[str, ...]]) -> Iterator[tuple[str, ...]]
             yield one
 
 
-def _scores(shape: Shape, candidates: list[tuple[str, ...]], predictor: Predictor) -> Iterator[float]:
+def _scores(shape: Shape, candidates: list[tuple[str, ...]], predictor: TracePredictor) -> Iterator[float]:
     """The share of the examples that each candidate fulfils, as predicted."""
     checks = shape.checks[:_MOST_EXAMPLES]
     with progress("predicting", len(candidates), unit="candidates") as bar:
