@@ -62,7 +62,9 @@ def test_what_cannot_be_served_is_explained(folder, tmp_path, capsys):
     wrong = ("--gin.Serve.model=@ModelConfig()", "--gin.ModelConfig.layers=7")
     assert "layers 1 there, 7 here" in told("--checkpoint", folder, *wrong)
     assert "name an address of this machine" in told("--checkpoint", folder, "--host", "203.0.113.7")
-    assert "a free port" in told("--checkpoint", folder, "--port", "70000")
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--port", "70000"])
+    assert "--port 70000" in capsys.readouterr().err
     assert "Serve" in told("--checkpoint", folder, "--gin.Serv.name='x'")
     bare = tmp_path / "bare"
     bare.mkdir()

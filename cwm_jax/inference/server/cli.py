@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     parser.add_argument("--token", metavar="T", help="have /v1 ask for `Authorization: Bearer T`")
     arguments = parser.parse_args(rest)
+    if not 0 <= arguments.port < 1 << 16:
+        parser.error(f"--port {arguments.port}: ports are from 0, which takes a free one, to 65535")
     if arguments.token == "":
         parser.error("--token is empty; write one, or leave it out")
     listener = _bind(arguments.host, arguments.port)
@@ -111,7 +113,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ValueError(
             f"--host {host} --port {port}: {error}; name an address of this machine and a free port"
         ) from None
