@@ -34,6 +34,21 @@ def test_training_is_compared_with_transformers(tmp_path):
     assert memory["ratio"] == pytest.approx(memory["theirs"] / memory["ours"], rel=1e-2)
 
 
+def test_decoding_is_compared_with_transformers(tmp_path):
+    out = tmp_path / "result.json"
+    command = [sys.executable, "benchmarks/decode.py", "--quick", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr  # it fails where the two sides do not come to the same tokens
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result == json.loads(out.read_text()) and result["benchmark"] == "decode"
+    speed, first, guesses, cache = result["rows"]
+    assert all(row.keys() == KEYS for row in result["rows"])
+    assert speed["ratio"] == pytest.approx(speed["ours"] / speed["theirs"], rel=1e-2) and speed["ours"] < speed["bound"]
+    assert first["ratio"] == pytest.approx(first["theirs"] / first["ours"], rel=1e-2)
+    assert guesses["peer"] == "this engine without guesses" and "% of guesses came out" in guesses["case"]
+    assert cache["theirs"] == 32 and cache["bound"] <= cache["ours"] < 10.2
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_products_cost_six_flops_a_weight_and_token(name):
     case = CASES[name]

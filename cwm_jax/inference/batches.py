@@ -30,13 +30,26 @@ class Batches:
         self._config = config
         self.most = config.steps * (1 + config.draft.tokens)
 
-    def prefill(self, reading: Sequence[Running], ends: Sequence[int], tables_BE: Sequence[np.ndarray]) -> Prefill:
+    def shapes(self) -> list[tuple[int, int]]:
+        """The shapes [N, S] that prompts are read in, smaller ones first."""
+        c, lengths = self._config, [self._config.page]
+        while lengths[-1] < c.chunk:
+            lengths.append(min(2 * lengths[-1], c.chunk))
+        return [(rows, length) for rows in sorted({1, c.rows}) for length in lengths]
+
+    def prefill(
+        self,
+        reading: Sequence[Running],
+        ends: Sequence[int],
+        tables_BE: Sequence[np.ndarray],
+        shape: tuple[int, int] | None = None,
+    ) -> Prefill:
         """The tokens of sequences from where they are read to `ends`, in the smallest shape that holds them."""
         c = self._config
-        N, S = (1 if len(reading) == 1 else c.rows), c.page
-        longest = max(end - one.read for one, end in zip(reading, ends))
-        while longest > S:
-            S = min(2 * S, c.chunk)
+        if shape is None:
+            longest = max(end - one.read for one, end in zip(reading, ends))
+            shape = next((N, S) for N, S in self.shapes() if len(reading) <= N and longest <= S)
+        N, S = shape
         tokens_NS, next_NS = np.zeros((N, S), np.int32), np.zeros((N, S), np.int32)
         starts_N, ends_N, slots_N = np.zeros(N, np.int32), np.zeros(N, np.int32), np.full(N, c.slots, np.int32)
         for row, (one, end) in enumerate(zip(reading, ends)):

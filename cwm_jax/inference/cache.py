@@ -9,6 +9,8 @@ Shapes: B rows, S positions, E entries of a row in a table, P pages in a pool, T
 R query heads of each, H = G R, K head dim, D model, W convolution taps.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -151,7 +153,9 @@ class PagedMemory:
             kv_BS2GK = jnp.stack([k_BSGK, v_BSGK], axis=2)
             places = (pages_BS, slice(None), slice(None), positions_BS % self._layout.page)
             kv_P2GTK = kv_P2GTK.at[places].set(kv_BS2GK.astype(kv_P2GTK.dtype), mode="drop")
-            return kv_P2GTK, _attend_pages(q_BSHK, kv_P2GTK, table_BE, positions_BS, ends_B, group.window)
+            attend = [functools.partial(attend_pages, spread, window=group.window) for spread in (by_row, by_page)]
+            arrays = (q_BSHK, kv_P2GTK, table_BE, positions_BS, ends_B)
+            return kv_P2GTK, jax.lax.platform_dependent(*arrays, cpu=attend[0], default=attend[1])
 
         if not jax.sharding.get_abstract_mesh().empty:
             heads, pool = self._rules.spec(None, None, "heads", None), _heads(self._rules)
@@ -203,7 +207,8 @@ class PagedMemory:
         return Cache(tuple(self._kv), tuple(past), tuple(self._tails))
 
 
-def _attend_pages(
+def attend_pages(
+    spread: Callable,
     q_BSHK: jax.Array,
     kv_P2GTK: jax.Array,
     table_BE: jax.Array,
@@ -211,45 +216,59 @@ def _attend_pages(
     ends_B: jax.Array,
     window: int | None,
 ) -> jax.Array:
-    """Attention page by page with a running softmax in float32: as many pages as the row that sees most of them.
+    """Attention of each row to its pages, [B, S, H, K], page by page with a running softmax in float32.
 
     Pages that a row does not see change none of its bits, so its result does not depend on the other rows.
+
+    Args:
+      spread: `by_page` or `by_row`.
+      q_BSHK: the queries, at `positions_BS`; those from `ends_B` on are no tokens.
+      kv_P2GTK, table_BE: all keys and values, and where those of a row are.
+      window: tokens that a query sees; None is all.
     """
-    B, S, H, K = q_BSHK.shape
-    _, _, G, T, _ = kv_P2GTK.shape
-    q_BGRSK = (q_BSHK * K**-0.5).reshape(B, S, G, H // G, K).transpose(0, 2, 3, 1, 4)
-    starts_B = positions_BS[:, 0]
-    low_B = jnp.zeros_like(starts_B) if window is None else jnp.maximum(starts_B - window + 1, 0) // T
-    counts_B = jnp.where(ends_B > starts_B, (jnp.minimum(positions_BS[:, -1], ends_B - 1)) // T - low_B + 1, 0)
-
-    def add_page(index, running):
-        mixed_BGRSK, most_BGRS, total_BGRS = running
-        logical_B = low_B + index
-        page_B = jnp.take_along_axis(table_BE, (logical_B % table_BE.shape[1])[:, None], axis=1)[:, 0]
-        kv_B2GTK = kv_P2GTK[page_B]
-        distance_BST = positions_BS[:, :, None] - (logical_B[:, None] * T + jnp.arange(T))[:, None, :]
-        seen_BST = (distance_BST >= 0) & (index < counts_B)[:, None, None]
-        seen_BST = seen_BST if window is None else seen_BST & (distance_BST < window)
-        scores_BGRST = jnp.einsum("bgrsk,bgtk->bgrst", q_BGRSK, kv_B2GTK[:, 0], preferred_element_type=jnp.float32)
-        scores_BGRST = jnp.where(seen_BST[:, None, None], scores_BGRST, -jnp.inf)
-        larger_BGRS = jnp.maximum(most_BGRS, scores_BGRST.max(axis=-1))
-        weights_BGRST = jnp.exp(scores_BGRST - larger_BGRS[..., None])
-        shrink_BGRS = jnp.exp(most_BGRS - larger_BGRS)
-        found_BGRSK = jnp.einsum(
-            "bgrst,bgtk->bgrsk",
-            weights_BGRST.astype(kv_P2GTK.dtype),
-            kv_B2GTK[:, 1],
-            preferred_element_type=jnp.float32,
-        )
-        total_BGRS = total_BGRS * shrink_BGRS + weights_BGRST.sum(axis=-1)
-        return mixed_BGRSK * shrink_BGRS[..., None] + found_BGRSK, larger_BGRS, total_BGRS
-
+    _, _, G, T, K = kv_P2GTK.shape
+    S, H = q_BSHK.shape[1:3]
     floor = jnp.finfo(jnp.float32)
-    parts = (B, G, H // G, S)
-    nothing = (jnp.zeros((*parts, K)), jnp.full(parts, floor.min), jnp.zeros(parts))
-    mixed_BGRSK, _, total_BGRS = jax.lax.fori_loop(0, counts_B.max(), add_page, nothing)
-    mixed_BGRSK = mixed_BGRSK / jnp.maximum(total_BGRS, floor.tiny)[..., None]
-    return mixed_BGRSK.transpose(0, 3, 1, 2, 4).reshape(B, S, H, K).astype(q_BSHK.dtype)
+
+    def one_row(row):
+        q_SHK, table_E, positions_S, end = row
+        q_GRSK = (q_SHK * K**-0.5).reshape(S, G, H // G, K).transpose(1, 2, 0, 3)
+        first = 0 if window is None else jnp.maximum(positions_S[0] - window + 1, 0) // T
+        last = jnp.where(end > positions_S[0], jnp.minimum(positions_S[-1], end - 1) // T, -1)
+
+        def add_page(logical, running):
+            mixed_GRSK, most_GRS, total_GRS = running
+            k_GTK, v_GTK = kv_P2GTK[table_E[logical % len(table_E)]]
+            distance_ST = positions_S[:, None] - (logical * T + jnp.arange(T))
+            seen_ST = distance_ST >= 0 if window is None else (distance_ST >= 0) & (distance_ST < window)
+            scores_GRST = jnp.einsum("grsk,gtk->grst", q_GRSK, k_GTK, preferred_element_type=jnp.float32)
+            scores_GRST = jnp.where(seen_ST, scores_GRST, -jnp.inf)
+            larger_GRS = jnp.maximum(most_GRS, scores_GRST.max(axis=-1))
+            weights_GRST = jnp.exp(scores_GRST - larger_GRS[..., None])
+            shrink_GRS = jnp.exp(most_GRS - larger_GRS)
+            found_GRSK = jnp.einsum(
+                "grst,gtk->grsk", weights_GRST.astype(v_GTK.dtype), v_GTK, preferred_element_type=jnp.float32
+            )
+            mixed_GRSK = mixed_GRSK * shrink_GRS[..., None] + found_GRSK
+            return mixed_GRSK, larger_GRS, total_GRS * shrink_GRS + weights_GRST.sum(axis=-1)
+
+        parts = (G, H // G, S)
+        nothing = (jnp.zeros((*parts, K)), jnp.full(parts, floor.min), jnp.zeros(parts))
+        mixed_GRSK, _, total_GRS = jax.lax.fori_loop(first, last + 1, add_page, nothing)
+        mixed_GRSK = mixed_GRSK / jnp.maximum(total_GRS, floor.tiny)[..., None]
+        return mixed_GRSK.transpose(2, 0, 1, 3).reshape(S, H, K).astype(q_SHK.dtype)
+
+    return spread(one_row, (q_BSHK, table_BE, positions_BS, ends_B))
+
+
+def by_page(one_row: Callable, rows: tuple) -> jax.Array:
+    """All rows at once: as many steps as the row with most pages has. For accelerators."""
+    return jax.vmap(one_row)(rows)
+
+
+def by_row(one_row: Callable, rows: tuple) -> jax.Array:
+    """One row after the other: as many steps as all have pages, and no copy of many pages. For CPUs."""
+    return jax.lax.map(one_row, rows)
 
 
 def _heads(rules: ShardingRules) -> PartitionSpec:

@@ -136,6 +136,14 @@ class Engine:
         """Whether there is something to do."""
         return bool(self._all or self._events)
 
+    def compile(self) -> None:
+        """Compiles the programs, except those that score prompts, so that no request waits for them."""
+        tables_BE = self._scheduler.tables_BE
+        for shape in self._batches.shapes():
+            batch = self._batches.prefill([], [], tables_BE, shape)
+            self.cache = self._prefill(self._params, self.cache, batch, False)[0]
+        self.cache = self._decode(self._params, self.cache, self._batches.decode([], [], tables_BE))[0]
+
     def submit(self, request: Request) -> int:
         """Takes a request; the number that its tokens come out under.
 

@@ -38,6 +38,13 @@ def test_whole_prefill_is_chunked_prefill():
     check(answer)
 
 
+def test_compiling_ahead_leaves_nothing_behind(engine):
+    engine.compile()
+    before = engine.counts.read, engine.counts.made
+    assert not engine.busy and engine.step() == [] and (engine.counts.read, engine.counts.made) == before
+    check(next(engine.generate([Request(prompt(3, 11), 9)])))
+
+
 def test_tokens_come_out_as_they_are_made(engine):
     first, second = engine.submit(Request(prompt(1, 4), 7)), engine.submit(Request(prompt(2, 4), 2))
     steps = []
