@@ -151,7 +151,10 @@ class PagedMemory:
 
         def on_device(kv_P2GTK, q_BSHK, k_BSGK, v_BSGK, table_BE, pages_BS, positions_BS, ends_B):
             kv_BS2GK = jnp.stack([k_BSGK, v_BSGK], axis=2)
-            places = (pages_BS, slice(None), slice(None), positions_BS % self._layout.page)
+            # Every index is named, so that what is written are rows of K, in the order in which the pool lies: with
+            # slices the TPU compiler turns the whole pool round and back, in every step.
+            pages_BS11, places_BS11 = pages_BS[..., None, None], positions_BS[..., None, None] % self._layout.page
+            places = (pages_BS11, jnp.arange(2)[:, None], jnp.arange(kv_P2GTK.shape[2]), places_BS11)
             kv_P2GTK = kv_P2GTK.at[places].set(kv_BS2GK.astype(kv_P2GTK.dtype), mode="drop")
             attend = [functools.partial(attend_pages, spread, window=group.window) for spread in (by_row, by_page)]
             arrays = (q_BSHK, kv_P2GTK, table_BE, positions_BS, ends_B)

@@ -136,7 +136,7 @@ def load(serve: Serve) -> Served:
         if (folder / "config.gin").exists():
             vocabulary, rebuild, params = _run(serve, folder)
         else:
-            vocabulary, rebuild, params = _weights(serve, folder, mesh)
+            vocabulary, rebuild, params = load_weights(serve, folder, mesh)
         engine = Engine(rebuild, params, serve.engine, rules=serve.rules)
     return Served(serve.name or folder.resolve().name, vocabulary, engine, in_force)
 
@@ -159,8 +159,13 @@ def _run(serve: Serve, folder: Path) -> Loaded:
     return vocabulary, rebuilder(experiment.model, vocabulary.vocab_size), params
 
 
-def _weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> Loaded:
-    """A folder of weights, put where they belong a layer at a time."""
+def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> Loaded:
+    """A folder of weights, put where they belong a layer at a time.
+
+    Raises:
+      FileNotFoundError: it holds no weights, or no vocabulary.
+      ValueError: they are damaged, do not fit each other, or are not of the shape that is asked for.
+    """
     reader = WeightsReader(folder)
     index = reader.index
     path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)

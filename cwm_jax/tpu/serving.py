@@ -12,8 +12,6 @@ from jax.sharding import PartitionSpec as P
 from cwm_jax.inference.batches import Batches
 from cwm_jax.inference.cache import empty_cache
 from cwm_jax.inference.programs import Programs
-from cwm_jax.inference.request import Request
-from cwm_jax.inference.scheduler import Running
 from cwm_jax.inference.served import Serve, placed_layer
 from cwm_jax.model.transformer import Params, init_params, rebuilder
 from cwm_jax.tpu.chips import Topology
@@ -128,12 +126,10 @@ def _trace(name: str, serve: Serve, mesh: Mesh, weights: Params, cache: Any) -> 
     c = serve.engine
     layout = c.layout(serve.model)
     tables_BE = [np.zeros((c.slots, group.width), np.int32) for group in layout.groups]
-    tokens = [0] * (c.chunk + 1)
-    rows = [Running(row, Request(tuple(tokens), 1), tokens, slot=0) for row in range(c.rows)]
     batches = Batches(c)
-    batch = (
-        batches.decode([], [], tables_BE) if name == "decode" else batches.prefill(rows, [c.chunk] * c.rows, tables_BE)
-    )
+    batch = batches.prefill([], [], tables_BE, batches.shapes()[-1])
+    if name == "decode":
+        batch = batches.decode([], [], tables_BE)
     whole = NamedSharding(mesh, P())
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), batch)
     programs = Programs(

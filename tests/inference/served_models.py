@@ -21,7 +21,7 @@ TEXTS = ["def count(letters):\n    return 3  # ünï ☃ 𝄞 <think> </think> <
 
 
 def vocabulary() -> SentencePieceVocabulary:
-    return train_vocabulary(TEXTS, 360, tuple(CWM_IDS))
+    return train_vocabulary(TEXTS, 330, tuple(CWM_IDS))
 
 
 def weights(vocab_size: int):

@@ -34,6 +34,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
     parser.add_argument("--token", metavar="T", help="have /v1 ask for `Authorization: Bearer T`")
     arguments = parser.parse_args(rest)
+    if not 0 <= arguments.port < 1 << 16:
+        parser.error(f"--port {arguments.port}: ports are from 0, which takes a free one, to 65535")
     if arguments.token == "":
         parser.error("--token is empty; write one, or leave it out")
     listener = _bind(arguments.host, arguments.port)
@@ -111,7 +113,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise ValueError(
             f"--host {host} --port {port}: {error}; name an address of this machine and a free port"
         ) from None
@@ -129,19 +131,17 @@ def _is_local(host: str) -> bool:
 
 def _warm_up(served) -> None:
     """Compiles all that requests need, before the first of them comes: a client would wait, and all others with it."""
+    from cwm_jax.inference.batches import Batches
     from cwm_jax.inference.request import Request
     from cwm_jax.report.progress import progress
 
-    c, vocab_size = served.engine.config, served.vocabulary.vocab_size
-    lengths = [c.page]
-    while lengths[-1] < c.chunk:
-        lengths.append(min(2 * lengths[-1], c.chunk))
-    calls = [
-        (min(n, c.max_length - 2), rows, scored) for n in lengths for rows in {1, c.rows} for scored in (False, True)
-    ]
+    longest, vocab_size = served.engine.config.max_length, served.vocabulary.vocab_size
+    calls = [(rows, min(length, longest)) for rows, length in Batches(served.engine.config).shapes()]
     first = itertools.count()  # of each prompt, so that none finds its beginning in a cache
-    with served.in_force(), progress("compiling", len(calls), unit="programs") as bar:
-        for done, (length, rows, scored) in enumerate(calls, start=1):
+    with served.in_force(), progress("compiling", 1 + len(calls), unit="steps") as bar:
+        served.engine.compile()
+        bar.update(1)
+        for done, (rows, length) in enumerate(calls, start=2):  # the programs that score prompts
             prompts = [(next(first) % vocab_size, *[0] * (length - 1)) for _ in range(rows)]
-            list(served.engine.generate([Request(prompt, 2, prompt_logprobs=scored) for prompt in prompts]))
+            list(served.engine.generate([Request(prompt, 0, prompt_logprobs=True) for prompt in prompts]))
             bar.update(done)
