@@ -22,11 +22,15 @@ ROOT = Path(__file__).parents[2]
 CONTEXT = wrap("def f(n):\n    n += 1\n    return n", "f", "3")
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "cwm_jax", "evaluate", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def run(compiled):
+    """Runs the verb as a process."""
+
+    def evaluate(*arguments):
+        command = [sys.executable, "-m", "cwm_jax", "evaluate", *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=compiled, capture_output=True, text=True, timeout=600)
+
+    return evaluate
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def test_the_answers_do_not_depend_on_what_else_is_asked(model):
 
 
 @pytest.fixture(scope="module")
-def evaluated(trained_run, tmp_path_factory):
+def evaluated(run, trained_run, tmp_path_factory):
     """The folder that two calls wrote, and what the second printed."""
     out = tmp_path_factory.mktemp("evaluated") / "results"
     common = ["--checkpoint", trained_run, "--out", out, "--unsafe"]
@@ -127,15 +131,15 @@ def test_halting_is_a_suite_for_any_model(model, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def served(trained_run):
+def served(trained_run, compiled):
     """The URL of a server of the run."""
     command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", str(trained_run), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=compiled, stdout=subprocess.PIPE, text=True) as process:
         yield re.search(r"http://\S+", process.stdout.readline())[0]
         process.terminate()
 
 
-def test_a_server_answers_as_its_checkpoint_does(evaluated, served, trained_run, tmp_path):
+def test_a_server_answers_as_its_checkpoint_does(run, evaluated, served, trained_run, tmp_path):
     vocabulary = trained_run / "data" / "vocabulary.model"
     common = ["--endpoint", served, "--vocabulary", vocabulary, "--limit", 2, "--out", tmp_path, "--unsafe"]
     done = run("--suite", "cruxeval-output-step", *common)

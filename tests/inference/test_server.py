@@ -115,7 +115,7 @@ def test_an_echo_scores_the_prompt(client, engine):
 
 
 def test_an_answer_ends_before_a_stop_string_wherever_its_tokens_meet(client):
-    how = {"model": "tiny", "prompt": TEXT, "max_tokens": 60, "seed": 3}
+    how = {"model": "tiny", "prompt": TEXT, "max_tokens": 60, "seed": 3, "extra_body": {"ignore_eos": True}}
     whole = client.completions.create(**how).choices[0]
     assert len(whole.text) > 30
     for start, end in ((4, 5), (6, 12), (10, 14), (20, 29)):
@@ -128,9 +128,10 @@ def test_an_answer_ends_before_a_stop_string_wherever_its_tokens_meet(client):
 
 def test_an_answer_ends_with_a_stop_token(client):
     how = {"model": "tiny", "prompt": TEXT, "max_tokens": 30, "seed": 11}
-    ids = client.completions.create(**how, extra_body={"return_token_ids": True}).choices[0].token_ids
+    extra = {"return_token_ids": True, "ignore_eos": True}
+    ids = client.completions.create(**how, extra_body=extra).choices[0].token_ids
     stop = ids[9]
-    cut = client.completions.create(**how, extra_body={"return_token_ids": True, "stop_token_ids": [stop]}).choices[0]
+    cut = client.completions.create(**how, extra_body=extra | {"stop_token_ids": [stop]}).choices[0]
     assert cut.token_ids == ids[: ids.index(stop) + 1] and cut.text == shown(cut.token_ids[:-1])
     assert (cut.finish_reason, cut.stop_reason) == ("stop", stop)
 
