@@ -1,6 +1,6 @@
 """An answer as text, in the pieces in which its tokens come; what they say together does not depend on the pieces."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,8 +115,3 @@ def control_ids(vocabulary: Vocabulary) -> frozenset[int]:
 def spell(vocabulary: Vocabulary, token: int, by_id: bool) -> str:
     """What a token is called beside its log-probability."""
     return f"token_id:{token}" if by_id else vocabulary.decode([token])
-
-
-def merged(all_pieces: Collection[Piece]) -> Piece:
-    """Pieces of one answer as one."""
-    return sum(all_pieces, start=Piece())
