@@ -30,7 +30,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", choices=("text", "table", "json"), default="table", help="default: table")
     parser.add_argument("--unsafe", action="store_true", help="verify without bubblewrap: for programs that you trust")
     arguments = parser.parse_args(argv)
-    from cwm_jax.worldmodel.predict import WorldModel, newest_run
+    from cwm_jax.training.runs import newest_run
+    from cwm_jax.worldmodel.predict import WorldModel
 
     try:
         context = context_of(arguments.target, arguments.args)

@@ -19,7 +19,6 @@ from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.trace import Event
 from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.runs import newest_run as newest_run
 from cwm_jax.training.state import trained_weights
 from cwm_jax.worldmodel.futures import Future, Predicted, Until
 
@@ -57,9 +56,8 @@ class WorldModel:
         rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
         self._trained = max(self.experiment.data.buckets)
         config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * self._trained)
-        pages = config.slots * -(
-            -2 * self._trained // config.page
-        )  # most sequences are no longer; one of any length fits
+        # Most sequences are no longer than two rows; one of any length fits.
+        pages = config.slots * math.ceil(2 * self._trained / config.page)
         self.engine = Engine(rebuild, params, replace(config, pages=pages))
 
     def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:

@@ -21,7 +21,8 @@ def predictor_of(checkpoint: Path | None, needed: bool) -> TracePredictor | None
       FileNotFoundError: there is no model although one is named or needed.
       ValueError: as `WorldModel`.
     """
-    from cwm_jax.worldmodel.predict import WorldModel, newest_run
+    from cwm_jax.training.runs import newest_run
+    from cwm_jax.worldmodel.predict import WorldModel
 
     try:
         run = checkpoint or newest_run()

@@ -45,7 +45,8 @@ def main(argv: list[str]) -> int:
 
 @lru_cache(maxsize=1)
 def _model(checkpoint: Path | None) -> Predictor:
-    from cwm_jax.worldmodel.predict import WorldModel, newest_run
+    from cwm_jax.training.runs import newest_run
+    from cwm_jax.worldmodel.predict import WorldModel
 
     return WorldModel(checkpoint or newest_run())
 
