@@ -58,7 +58,7 @@ def test_the_toy_keeps_its_contract_and_moves_what_arithmetic_says(tmp_path):
         assert (reduced["axes"], reduced["trips"]) == (["tensor"], trips)
         assert reduced["count"] == 2 * serve.model.layers, "after attention and after feed-forward"
         assert reduced["mib"] * 2**20 == pytest.approx(
-            2 * serve.model.layers * tokens * serve.model.d_model * 2, rel=0.02
+            2 * serve.model.layers * tokens * serve.model.d_model * 2, rel=0.03
         )
 
 
