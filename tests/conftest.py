@@ -9,9 +9,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices on a busy machine may wait long for one another; by default they give up after 40 seconds.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
+import hypothesis
 import jax
 import pytest
 
+# A busy machine is no reason to fail: nothing here asserts a time.
+hypothesis.settings.register_profile("house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("house")
 jax.config.update("jax_num_cpu_devices", 8)
 # Eight devices share few threads: a step that starts while some still finish the one before may wait for them for ever.
 jax.config.update("jax_cpu_enable_async_dispatch", False)

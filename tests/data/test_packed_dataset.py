@@ -140,10 +140,10 @@ def test_killed_and_called_again_it_ends_the_same(traces, rows, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (out / "manifest.json").exists()
-    first = len(list((out / "shards").glob("*.json")))
+    first = len(list((out / "shards").glob("*.json")))  # a worker that outlives its driver may end another
     done = subprocess.run([*command, "2"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert digests(out) == digests(rows), done.stderr
-    assert first > 0 and f"{first} are there" in done.stdout
+    assert 0 < first <= int(done.stdout.split(" are there")[0])
     before = {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
     assert prepare("--gin_file", file, "--out", rows).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in rows.glob("*-*")}
@@ -164,7 +164,8 @@ def test_a_dry_run_counts_and_writes_nothing(traces, tmp_path):
     sheet = finished_datasheet(traces)
     assert done.returncode == 0 and not (tmp_path / "rows").exists()
     counts = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in done.stdout.splitlines()}
-    assert counts == {"trace": sheet["traces"], "step-over": sheet["kinds"]["step-over"], "episode": 0}
+    none = dict.fromkeys(("episode", "tasks", "tasks-step-over"), 0)
+    assert counts == {"trace": sheet["traces"], "step-over": sheet["kinds"]["step-over"], **none}
 
 
 def test_sets_are_mixed_by_the_verb(traces, rows, tmp_path):
