@@ -10,12 +10,12 @@ _BINS = 10  # of confidence, for its calibration
 _Z = 1.959964  # 95 %
 
 
-def interval(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share, `right` of `n`, after Wilson (1927)."""
+def interval(right: int, n: int) -> list[float]:
+    """The ends of the 95 % interval of a share, `right` of `n`, after Wilson (1927)."""
     share, spread = right / n, _Z**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return 0.0 if right == 0 else middle - half, 1.0 if right == n else middle + half
+    return [0.0 if right == 0 else middle - half, 1.0 if right == n else middle + half]
 
 
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

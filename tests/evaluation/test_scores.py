@@ -16,7 +16,7 @@ sure = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=
 def test_the_interval_is_wilsons(count):
     right, n = count
     theirs = binomtest(right, n).proportion_ci(method="wilson")
-    assert interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+    assert interval(right, n) == pytest.approx([theirs.low, theirs.high], abs=1e-6)
 
 
 @given(sure)
