@@ -63,10 +63,12 @@ def saved_steps(out: Path) -> list[int]:
 def weights(out: Path):
     import jax
 
+    from cwm_jax.training.state import trained_weights
     from cwm_jax.worldmodel.predict import WorldModel
 
     model = WorldModel(out)
-    return model.step, [np.asarray(leaf) for leaf in jax.tree.leaves(model._generator._params)]
+    step, params = trained_weights(out, model.experiment, model.vocabulary.vocab_size)
+    return step, [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 
 def assert_same_end(out: Path, reference: Path):
