@@ -132,5 +132,5 @@ def test_what_makes_no_sense_is_refused(corpus, tmp_path):
         ConcurrentPrograms(("x",), schedules=0)
     with pytest.raises(ValueError, match=r"ConcurrentPrograms\.paths is empty"):
         ConcurrentPrograms(())
-    with pytest.raises(FileNotFoundError, match=r"paths names 'nowhere/here': no folder"):
+    with pytest.raises(FileNotFoundError, match=r"ConcurrentPrograms\.paths names 'nowhere/here': no folder"):
         ConcurrentPrograms(("nowhere/here",)).parts(tmp_path)

@@ -10,7 +10,14 @@ from cwm_jax.evaluation import words
 from cwm_jax.evaluation.judge import gives, returns
 from cwm_jax.sandbox import Isolation
 
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.binary()
+)
 dicts = st.dictionaries(st.text(max_size=3), scalars, max_size=3)
 values = scalars | dicts | st.lists(scalars | dicts, max_size=3) | st.tuples(scalars, dicts)
 SURROUNDED = ["{}\n[/ANSWER]", "[ANSWER]\n{}\n[/ANSWER]\n", "So:\n[ANSWER]```python\n{}\n```[/ANSWER]", "{}"]

@@ -225,19 +225,19 @@ def test_what_a_function_needs_of_its_package_is_imported(tmp_path, monkeypatch)
     ("name", "file"), [("stdlib", "stdlib/textwrap.py"), ("rich", "rich/cells.py"), (textwrap.__file__, "textwrap.py")]
 )
 def test_places_have_names_that_say_nothing_of_the_machine(name, file, tmp_path):
-    (place,) = find_places([name], tmp_path)
+    (place,) = find_places([name], tmp_path, "Functions.paths")
     assert file in [place.name_of(path) for path in place.files()]
 
 
 def test_a_place_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere_at_all.*NAME==VERSION"):
-        find_places(["nowhere_at_all"], tmp_path)
+        find_places(["nowhere_at_all"], tmp_path, "Functions.paths")
 
 
 def test_a_download_that_fails_says_of_what(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(NotBuilt, match=r"Functions\.paths names 'nowhere==1\.0': download failed\nERROR: "):
-        find_places(["nowhere==1.0"], tmp_path)
+        find_places(["nowhere==1.0"], tmp_path, "Functions.paths")
 
 
 @pytest.mark.parametrize("bad", [{"paths": ()}, {"tries": 0}, {"max_chars": 0}])

@@ -42,7 +42,11 @@ class ConcurrentPrograms:
 
     def parts(self, folder: Path, limit: int | None = None) -> list["SchedulesOfProgram"]:
         """A file each; see `Source`."""
-        files = [(place, file) for place in find_places(self.paths, folder) for file in place.files()][:limit]
+        files = [
+            (place, file)
+            for place in find_places(self.paths, folder, "ConcurrentPrograms.paths")
+            for file in place.files()
+        ][:limit]
         if not files:
             raise FileNotFoundError(f"ConcurrentPrograms.paths={list(self.paths)} hold no Python file")
         return [SchedulesOfProgram(self, place, file) for place, file in files]

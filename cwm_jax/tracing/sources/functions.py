@@ -54,7 +54,9 @@ class Functions:
 
     def parts(self, folder: Path, limit: int | None = None) -> list["FunctionsOfFiles"]:
         """A few files each; see `Source`."""
-        files = [(place, file) for place in find_places(self.paths, folder) for file in place.files()][:limit]
+        files = [
+            (place, file) for place in find_places(self.paths, folder, "Functions.paths") for file in place.files()
+        ][:limit]
         if not files:
             raise FileNotFoundError(f"Functions.paths={list(self.paths)} hold no Python file beside those of tests")
         groups = [files[first : first + _FILES_PER_PART] for first in range(0, len(files), _FILES_PER_PART)]

@@ -52,12 +52,13 @@ class Place:
         return f"{self.name}/{name}" if self.name else name
 
 
-def find_places(names: Iterable[str], folder: Path) -> list[Place]:
+def find_places(names: Iterable[str], folder: Path, field: str) -> list[Place]:
     """What these names stand for, in their order.
 
     Args:
       names: paths, pinned source distributions, installed packages, or `stdlib`.
       folder: source distributions are kept in its `sdists`.
+      field: that holds the names, for errors.
 
     Raises:
       FileNotFoundError: there is nothing of a name.
@@ -65,12 +66,12 @@ def find_places(names: Iterable[str], folder: Path) -> list[Place]:
     """
     names = list(names)
     pinned = [name for name in names if not Path(name).exists() and is_pinned(name)]
-    places = [Place(name, _sdist(name, folder)) if name in pinned else _here(name) for name in names]
-    _download(pinned, folder)
+    places = [Place(name, _sdist(name, folder)) if name in pinned else _here(name, field) for name in names]
+    _download(pinned, folder, field)
     return places
 
 
-def _here(name: str) -> Place:
+def _here(name: str, field: str) -> Place:
     if name == STDLIB:
         return Place(STDLIB, Path(sysconfig.get_path("stdlib")))
     if (path := Path(name)).exists():
@@ -78,7 +79,7 @@ def _here(name: str) -> Place:
     if name.isidentifier() and (spec := importlib.util.find_spec(name)) and spec.origin:
         return Place(name, Path((spec.submodule_search_locations or [spec.origin])[0]))
     raise FileNotFoundError(
-        f"paths names {name!r}: no folder, no file, no installed package, and no source distribution, which "
+        f"{field} names {name!r}: no folder, no file, no installed package, and no source distribution, which "
         "is written as NAME==VERSION"
     )
 
@@ -87,20 +88,20 @@ def _sdist(name: str, folder: Path) -> Path:
     return Path(folder) / "sdists" / name
 
 
-def _download(names: list[str], folder: Path) -> None:
+def _download(names: list[str], folder: Path, field: str) -> None:
     missing = [name for name in names if not _sdist(name, folder).exists()]
     if not missing:
         return
     there = len(names) - len(missing)
     with progress("downloading", len(names), unit="sdists", start=there) as bar, ThreadPoolExecutor(_DOWNLOADS) as pool:
-        running = [pool.submit(_download_one, name, _sdist(name, folder)) for name in missing]
+        running = [pool.submit(_download_one, name, _sdist(name, folder), field) for name in missing]
         for number, one in enumerate(running, start=there + 1):
             one.result()
             bar.update(number)
 
 
-def _download_one(name: str, source: Path) -> None:
+def _download_one(name: str, source: Path, field: str) -> None:
     try:
         Builder().download(name, source)
     except NotBuilt as error:
-        raise NotBuilt(f"paths names {name!r}: {error}\n{error.detail}", error.detail) from error
+        raise NotBuilt(f"{field} names {name!r}: {error}\n{error.detail}", error.detail) from error
