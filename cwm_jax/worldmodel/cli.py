@@ -12,6 +12,7 @@ from cwm_jax.tracing import Isolation, Trace, record, render
 from cwm_jax.tracing.cli import as_json
 from cwm_jax.tracing.trace import frame_as_json
 from cwm_jax.tracing.wrap import context_of
+from cwm_jax.worldmodel.predictor import model_of
 
 _EXITS = "exit status: 0 a whole trace was predicted; 3 the prediction breaks off; 2 the call makes no sense"
 
@@ -30,12 +31,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--format", choices=("text", "table", "json"), default="table", help="default: table")
     parser.add_argument("--unsafe", action="store_true", help="verify without bubblewrap: for programs that you trust")
     arguments = parser.parse_args(argv)
-    from cwm_jax.training.runs import newest_run
-    from cwm_jax.worldmodel.predict import WorldModel
 
     try:
         context = context_of(arguments.target, arguments.args)
-        model = WorldModel(arguments.checkpoint or newest_run())
+        model = model_of(arguments.checkpoint)
         (predicted,) = model.predict([context])
         actual = None
         if arguments.verify:

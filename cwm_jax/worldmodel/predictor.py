@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cwm_jax.tracing import Trace
+
+if TYPE_CHECKING:
+    from cwm_jax.worldmodel.predict import WorldModel
 
 
 class TracePredictor(Protocol):
@@ -14,7 +17,7 @@ class TracePredictor(Protocol):
         """The trace of each context, in order; one that breaks off has `complete` False."""
 
 
-def predictor_of(checkpoint: Path | None, needed: bool) -> TracePredictor | None:
+def model_of(checkpoint: Path | None, needed: bool = True) -> "WorldModel | None":
     """The model of a run's folder, by default the newest; None where there is none and none is needed.
 
     Raises:

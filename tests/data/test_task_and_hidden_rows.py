@@ -14,7 +14,7 @@ from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
 from cwm_jax.data.traces import Narrations, RecordedTraces
 from cwm_jax.text.special_tokens import RETURN_SEP, TASK_SEP, TRACE_TOKENS
 from cwm_jax.text.vocabulary import train_vocabulary
-from cwm_jax.tracing import Hidden, render
+from cwm_jax.tracing import Hidden, Isolation, render
 from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
 from cwm_jax.tracing.episodes import step_over_tasks
 from cwm_jax.tracing.explore import Explorer
@@ -134,3 +134,11 @@ def test_what_makes_no_sense_is_refused(corpus, tmp_path):
         ConcurrentPrograms(())
     with pytest.raises(FileNotFoundError, match=r"ConcurrentPrograms\.paths names 'nowhere/here': no folder"):
         ConcurrentPrograms(("nowhere/here",)).parts(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_counted(tmp_path):
+    (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    (part,) = ConcurrentPrograms((str(tmp_path),)).parts(tmp_path)
+    dropped = Counter()
+    assert part.mark and not list(part.record(Isolation.LIMITS_ONLY, dropped))
+    assert dropped == {"file cannot be read": 1}

@@ -1,6 +1,5 @@
 """Programs whose tasks talk: whole scripts that use threads, asyncio, multiprocessing or subprocesses."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.recorder import Limits
 from cwm_jax.tracing.script import CannotTrace, script_context
-from cwm_jax.tracing.sources.places import Place, find_places
+from cwm_jax.tracing.sources.places import Place, find_files
 from cwm_jax.tracing.sources.program import fingerprint
 from cwm_jax.tracing.store import Stored
 from cwm_jax.tracing.tasks import TaskRun, record_tasks
@@ -42,13 +41,7 @@ class ConcurrentPrograms:
 
     def parts(self, folder: Path, limit: int | None = None) -> list["SchedulesOfProgram"]:
         """A file each; see `Source`."""
-        files = [
-            (place, file)
-            for place in find_places(self.paths, folder, "ConcurrentPrograms.paths")
-            for file in place.files()
-        ][:limit]
-        if not files:
-            raise FileNotFoundError(f"ConcurrentPrograms.paths={list(self.paths)} hold no Python file")
+        files = find_files(self.paths, folder, "ConcurrentPrograms.paths", limit)
         return [SchedulesOfProgram(self, place, file) for place, file in files]
 
     def names(self) -> tuple[str, ...]:
@@ -66,8 +59,7 @@ class SchedulesOfProgram:
 
     @property
     def mark(self) -> str:
-        digest = hashlib.sha256(self.file.read_bytes()).hexdigest()
-        return f"{settings_of(self.source, 'paths')} {self.place.name_of(self.file)} {digest}"
+        return f"{settings_of(self.source, 'paths')} {self.place.mark_of(self.file)}"
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
         """Its runs; see `Part`. Each schedule is run twice, and must do the same."""
@@ -75,6 +67,9 @@ class SchedulesOfProgram:
             code = self.file.read_bytes().decode()
             context = code if START_MARKER_PATTERN.search(code) else script_context(code, alone=False)
             program = fingerprint(context)
+        except OSError:
+            dropped["file cannot be read"] += 1
+            return
         except CannotTrace as error:
             dropped[f"a script that {error}"] += 1
             return

@@ -13,7 +13,7 @@ from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.parts import Found, settings_of
 from cwm_jax.tracing.source import bound_names, walk_scope
 from cwm_jax.tracing.sources.inputs import drawn, in_docstring, strategy_of
-from cwm_jax.tracing.sources.places import Place, find_places
+from cwm_jax.tracing.sources.places import Place, find_files
 from cwm_jax.tracing.sources.program import fingerprint
 from cwm_jax.tracing.sources.slices import Module, Unfit, check_plain
 from cwm_jax.tracing.sources.subject import Subject
@@ -54,11 +54,7 @@ class Functions:
 
     def parts(self, folder: Path, limit: int | None = None) -> list["FunctionsOfFiles"]:
         """A few files each; see `Source`."""
-        files = [
-            (place, file) for place in find_places(self.paths, folder, "Functions.paths") for file in place.files()
-        ][:limit]
-        if not files:
-            raise FileNotFoundError(f"Functions.paths={list(self.paths)} hold no Python file beside those of tests")
+        files = find_files(self.paths, folder, "Functions.paths", limit)
         groups = [files[first : first + _FILES_PER_PART] for first in range(0, len(files), _FILES_PER_PART)]
         return [FunctionsOfFiles(self, tuple(group)) for group in groups]
 
@@ -115,7 +111,7 @@ class FunctionsOfFiles:
 
     @property
     def mark(self) -> str:
-        told = [f"{place.name_of(file)} {hashlib.sha256(_bytes(file)).hexdigest()}" for place, file in self.files]
+        told = [place.mark_of(file) for place, file in self.files]
         return "\n".join([settings_of(self.source, "paths"), *told])
 
     def record(self, isolation: Isolation, dropped: Counter) -> Iterator[Found]:
@@ -136,13 +132,6 @@ class FunctionsOfFiles:
 
 
 _fingerprint = lru_cache(16)(fingerprint)  # all traces of a function have the same, and stand in a row
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""  # counted when it is its turn
 
 
 @dataclass(frozen=True)

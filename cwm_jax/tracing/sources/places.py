@@ -1,8 +1,9 @@
 """Where Python files lie: folders, installed packages, source distributions, the standard library."""
 
+import hashlib
 import importlib.util
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,26 @@ class Place:
         """What a trace says of the file: nothing of this machine."""
         name = str(file.relative_to(self.root)) if self.root.is_dir() else file.name
         return f"{self.name}/{name}" if self.name else name
+
+    def mark_of(self, file: Path) -> str:
+        """A text that is another for another name or other bytes; a file that cannot be read counts as empty."""
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""  # counted when it is its turn
+        return f"{self.name_of(file)} {hashlib.sha256(content).hexdigest()}"
+
+
+def find_files(names: Sequence[str], folder: Path, field: str, limit: int | None = None) -> list[tuple[Place, Path]]:
+    """The Python files of what these names stand for, at most `limit`; arguments and errors as for `find_places`.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    files = [(place, file) for place in find_places(names, folder, field) for file in place.files()][:limit]
+    if not files:
+        raise FileNotFoundError(f"{field}={list(names)} hold no Python file beside those of tests")
+    return files
 
 
 def find_places(names: Iterable[str], folder: Path, field: str) -> list[Place]:

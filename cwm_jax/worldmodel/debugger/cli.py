@@ -11,6 +11,7 @@ from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.session import Session
 from cwm_jax.worldmodel.debugger.terminal import Terminal
 from cwm_jax.worldmodel.futures import Predictor
+from cwm_jax.worldmodel.predictor import model_of
 from cwm_jax.worldmodel.real import RealRun
 
 
@@ -43,12 +44,7 @@ def main(argv: list[str]) -> int:
             print("\n(q leaves)")
 
 
-@lru_cache(maxsize=1)
-def _model(checkpoint: Path | None) -> Predictor:
-    from cwm_jax.training.runs import newest_run
-    from cwm_jax.worldmodel.predict import WorldModel
-
-    return WorldModel(checkpoint or newest_run())
+_model = lru_cache(maxsize=1)(model_of)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.tracing.wrap import context_of
 from cwm_jax.worldmodel.halting.answer import Answer, halts
-from cwm_jax.worldmodel.predictor import predictor_of
+from cwm_jax.worldmodel.predictor import model_of
 
 _EXITS = "exit status: 0 terminates or loops; 3 unknown; 2 the call makes no sense, or there is no sandbox for it"
 
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     try:
         context = context_of(arguments.target, arguments.args)
-        predictor = predictor_of(arguments.checkpoint, needed=arguments.no_run)
+        predictor = model_of(arguments.checkpoint, needed=arguments.no_run)
         predicted = next(iter(predictor.predict([context]))) if predictor else None
         answer = halts(context, predicted, None if arguments.no_run else isolation)
     except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.worldmodel.holes.fill import Filling, fill
 from cwm_jax.worldmodel.holes.shape import Shape
-from cwm_jax.worldmodel.predictor import predictor_of
+from cwm_jax.worldmodel.predictor import model_of
 
 _EXITS = "exit status: 0 the holes are filled; 3 nothing was found; 2 the call makes no sense, or there is no sandbox"
 
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     try:
         shape = Shape(_read(arguments.file))
-        predictor = predictor_of(arguments.checkpoint, needed=arguments.no_run)
+        predictor = model_of(arguments.checkpoint, needed=arguments.no_run)
         isolation = None if arguments.no_run else isolation
         found = fill(shape, predictor, isolation, arguments.limit, arguments.candidates)
     except (ValueError, OSError, SandboxMissing, SandboxError) as error:
