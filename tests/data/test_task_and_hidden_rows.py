@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -21,8 +22,9 @@ from cwm_jax.tracing.explore import Explorer
 from cwm_jax.tracing.hidden import render_hidden
 from cwm_jax.tracing.sources.concurrent import ConcurrentPrograms
 from cwm_jax.tracing.sources.functions import Functions
-from cwm_jax.tracing.store import finished_datasheet, from_bytes, read_stored, to_bytes
-from cwm_jax.tracing.tasks import Message, parse_tasks, render_tasks
+from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes, read_stored, to_bytes
+from cwm_jax.tracing.tasks import Message, Step, TaskRun, parse_tasks, render_tasks
+from cwm_jax.tracing.trace import Frame
 
 BUCKETS = (4_096, 65_536)
 PROGRAMS = ("pool_map", "process_pipe", "bounded_buffer")
@@ -87,6 +89,13 @@ def test_stepping_over_keeps_what_tasks_tell_each_other(corpus, seed, enter, dat
     assert step_over_tasks(run, Random(seed), 1.0) == run
 
 
+def answered_at_once(run) -> int:
+    """Calls that the next step of their task returns from."""
+    steps = [[step.what for step in run.steps if step.task == task.number] for task in run.tasks]
+    events = [[what.event if isinstance(what, Frame) else what.kind for what in some] for some in steps]
+    return sum(pair == ("call", "return") for some in events for pair in pairwise(some))
+
+
 def test_rows_hold_the_runs_in_their_own_text(corpus, tmp_path):
     vocabulary = vocabulary_of(corpus)
     kinds = ("tasks", "tasks-step-over")
@@ -103,6 +112,8 @@ def test_rows_hold_the_runs_in_their_own_text(corpus, tmp_path):
         tokens = list(tokens)
         first = tokens.index(vocabulary.token_id(TASK_SEP))
         assert not np.any(weights[:first]) and vocabulary.decode(tokens[:first]) == text[: text.index(TASK_SEP)]
+        run, stepped = stored[text].trace, stored[text].kind == "tasks-step-over"
+        assert int(np.sum(weights[first:] == 0)) == (answered_at_once(run) if stepped else 0)
         unlearnt = {token for token, weight in zip(tokens[first:], weights[first:]) if weight == 0}
         assert unlearnt <= ({vocabulary.token_id(RETURN_SEP)} if stored[text].kind == "tasks-step-over" else set())
         given_returns += len(unlearnt)
@@ -142,3 +153,12 @@ def test_a_file_that_cannot_be_read_is_counted(tmp_path):
     dropped = Counter()
     assert part.mark and not list(part.record(Isolation.LIMITS_ONLY, dropped))
     assert dropped == {"file cannot be read": 1}
+
+
+def test_a_return_answers_the_call_of_its_own_task_alone():
+    call, leave = Frame("call", "def f():\n", locals=()), Frame("return", "    return\n", value="None")
+    spawn = Message("spawn", (("task", "1"), ("kind", "thread"), ("name", "w")))
+    steps = (Step(0, call), Step(0, spawn), Step(1, call), Step(0, leave), Step(1, leave))
+    stored = Stored("tasks-step-over", "x.py", "", TaskRun("def f():\n    return\n", steps))
+    segments = RecordedTraces("unread").text(stored, Counter()).segments
+    assert [weight for piece, weight in segments if piece == RETURN_SEP] == [1.0, 0.0]
