@@ -8,6 +8,7 @@ from pathlib import Path
 from cwm_jax.report.console import print_results, print_suites, print_trace
 from cwm_jax.report.run import run_report
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
 
 _SUITES = """suites:
   run                  the test sets recorded with the run's training data: results.json and report.html of the run
@@ -30,15 +31,7 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--suite", default="run", metavar="S", help="what is asked, see below; default: run")
-    subject = parser.add_mutually_exclusive_group()
-    subject.add_argument(
-        "--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/"
-    )
-    subject.add_argument("--endpoint", metavar="URL", help="server, such as http://127.0.0.1:8000")
-    parser.add_argument("--model", default="", metavar="NAME", help="with --endpoint; default: the first it lists")
-    parser.add_argument(
-        "--vocabulary", type=Path, metavar="FILE", help="with --endpoint: its vocabulary, for token ids"
-    )
+    add_flags(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="the first N items of each suite; default: all")
     parser.add_argument(
         "--out",
@@ -51,10 +44,11 @@ def main(argv: list[str]) -> int:
     if complaint := _complaint(arguments):
         print(f"evaluate: {complaint}", file=sys.stderr)
         return 2
+    choice = Choice.of(arguments)
     if arguments.suite == "run":
         return _evaluate_run(arguments.out or arguments.checkpoint)
     try:
-        return _evaluate_suites(arguments)
+        return _evaluate_suites(arguments, choice)
     except (SandboxMissing, SandboxError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
@@ -64,8 +58,6 @@ def _complaint(arguments: argparse.Namespace) -> str:
     """What is wrong with a call; empty if nothing is."""
     if arguments.limit is not None and arguments.limit < 1:
         return f"--limit {arguments.limit} asks for nothing; give at least 1"
-    if not arguments.endpoint and (arguments.model or arguments.vocabulary):
-        return "--model and --vocabulary go with --endpoint"
     if arguments.suite != "run":
         return ""
     if arguments.endpoint or arguments.limit:
@@ -92,22 +84,13 @@ def _items(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _evaluate_suites(arguments: argparse.Namespace) -> int:
+def _evaluate_suites(arguments: argparse.Namespace, choice: Choice) -> int:
     from cwm_jax.evaluation.runner import run_suites
     from cwm_jax.evaluation.suites import named
 
     suites = named(arguments.suite)
-    if arguments.endpoint:
-        from cwm_jax.evaluation.endpoint import Endpoint
-
-        model, place = Endpoint(arguments.endpoint, arguments.model, arguments.vocabulary), Path("runs")
-    else:
-        from cwm_jax.evaluation.local import LocalModel
-        from cwm_jax.training.runs import newest_run
-
-        place = arguments.checkpoint or newest_run()
-        model = LocalModel(place)
-    out = arguments.out or place / "evaluation"
+    model = choice.open()
+    out = arguments.out or (choice.run or Path("runs")) / "evaluation"
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     results = run_suites(suites, model, out, arguments.limit, isolation)
     print_suites(results)

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from cwm_jax.evaluation import words
 from cwm_jax.evaluation.judge import Verdict, gives, returns
 from cwm_jax.evaluation.metrics import equal_values
-from cwm_jax.evaluation.models import Ask, Model, Question, Said
 from cwm_jax.evaluation.scores import summary
-from cwm_jax.evaluation.tracing import Draw, Outcome, predicted, starting_frame, true_traces
+from cwm_jax.evaluation.truth import starting_frame, true_traces
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Frame
 from cwm_jax.tracing.trace import START_MARKER
 from cwm_jax.tracing.wrap import wrap
+from cwm_jax.worldmodel.models.model import Ask, Model, Question, Said
+from cwm_jax.worldmodel.predict import Draw, Outcome, predicted
 
 ROWS = Path("experiments/data/benchmarks/cruxeval.jsonl")
 _SHORT, _LONG = 512, 8192  # tokens of an answer: language and single step, reasoning and full trace (paper Table 8)

@@ -1,18 +1,23 @@
 """How well predicted traces tell which programs halt, and how much running that spares."""
 
 import json
-import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
 from cwm_jax.evaluation.halting_programs import programs
+from cwm_jax.evaluation.scores import interval
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.worldmodel.halting import halts
 from cwm_jax.worldmodel.halting.rollout import read_off
 from cwm_jax.worldmodel.halting.runs import LIMITS
-from cwm_jax.worldmodel.predictor import TracePredictor
+from cwm_jax.worldmodel.models.model import Model
+from cwm_jax.worldmodel.predict import WorldModel
+from cwm_jax.worldmodel.predictors import TracePredictor
 
 PROVED = Path("experiments/halting/programs.jsonl")
 _WORDS = ("terminates", "loops", "unknown")
@@ -38,71 +43,86 @@ def prove(isolation: Isolation = Isolation.BUBBLEWRAP, path: Path = PROVED) -> N
     path.write_text("".join(lines))
 
 
-def evaluate_halting(predictor: TracePredictor, limit: int | None = None) -> dict[str, object]:
-    """Has each program's trace predicted, and compares what that says with what is proved.
+class ProvedProgram(NamedTuple):
+    """A program of the benchmark.
 
-    Args:
+    Attributes:
+      id: its name.
+      context: source with a marked entry.
+      verdict: `terminates` or `loops`.
+      proof: how that is known: `by`, `text`, and what the real runs took: `steps` (turns of loops) and `seconds`.
+    """
+
+    id: str
+    context: str
+    verdict: str
+    proof: dict[str, Any]
+
+    @property
+    def family(self) -> str:
+        return self.id.rpartition("_")[0].removesuffix(f"_{self.verdict}") if self.id[-1].isdigit() else "written"
+
+
+@dataclass(frozen=True)
+class Halting:
+    """Does it end? As read off predicted traces, held against proofs: a `Suite`.
+
+    Attributes:
       predictor: says the traces; nothing is run but what it runs itself.
-      limit: how many programs, from all families, as many that halt as that loop; None for all.
-
-    Returns:
-      `programs`; `accuracy`, the share told right, of which `unknown` is none; `said`, how often the one was said
-      where the other is true; `false_loops` and `false_terminates`, both kinds of error as shares of the programs
-      that halt and that loop; `unknown`, a share of all; `by_family`; `predict_seconds`; and `spared`, what it took
-      to prove by real runs those that were told right: `programs`, `steps` (turns of loops), `seconds`; and, without
-      such proofs, `plain_seconds`: of those that loop, a run that is given up only at its limit of 10 s.
     """
-    chosen = _chosen(limit)
-    began = time.monotonic()
-    said = []
-    with progress("predicting", len(chosen), unit="programs") as bar:
-        for predicted in predictor.predict([program["context"] for program in chosen]):
-            said.append(read_off(predicted).verdict)
-            bar.update(len(said))
-    seconds = time.monotonic() - began
-    table = Counter((program["verdict"], word) for program, word in zip(chosen, said))
-    counts = {truth: {word: table[truth, word] for word in _WORDS} for truth in _WORDS[:2]}
-    right = [program for program, word in zip(chosen, said) if word == program["verdict"]]
-    total = {truth: sum(words.values()) for truth, words in counts.items()}
-    families = Counter(_family(program) for program in chosen)
-    right_in = Counter(map(_family, right))
-    return {
-        "programs": len(chosen),
-        "accuracy": len(right) / len(chosen),
-        "said": counts,
-        "false_loops": counts["terminates"]["loops"] / max(1, total["terminates"]),
-        "false_terminates": counts["loops"]["terminates"] / max(1, total["loops"]),
-        "unknown": said.count("unknown") / len(chosen),
-        "by_family": {name: right_in[name] / count for name, count in families.items()},
-        "predict_seconds": seconds,
-        "spared": {
-            "programs": len(right),
-            "steps": sum(program["proof"]["steps"] for program in right),
-            "seconds": sum(program["proof"]["seconds"] for program in right),
-            "plain_seconds": sum(map(_plain_seconds, right)),
-        },
-    }
+
+    predictor: Callable[[Model], TracePredictor] = field(default=WorldModel, repr=False)
+    name: ClassVar[str] = "halting"
+    title: ClassVar[str] = "halting: does it end, read off predicted traces"
+    published: ClassVar[None] = None
+
+    def items(self, model: Model) -> list[ProvedProgram]:
+        """All programs, one of each family in turn, halting and looping ones in turn."""
+        groups: dict[tuple[str, str], list[ProvedProgram]] = {}
+        for told in map(json.loads, PROVED.read_text().splitlines()):
+            one = ProvedProgram(told["name"], told["context"], told["verdict"], told["proof"])
+            groups.setdefault((one.family, one.verdict), []).append(one)
+        return [one for rank in zip_longest(*groups.values()) for one in rank if one is not None]
+
+    def records(self, model: Model, items: Sequence[ProvedProgram], isolation: Isolation) -> Iterator[dict[str, Any]]:
+        traces = self.predictor(model).predict([item.context for item in items])
+        for item, trace in zip(items, traces):
+            said = read_off(trace).verdict
+            spared = {"steps": item.proof["steps"], "seconds_proved": item.proof["seconds"]}
+            yield {"id": item.id, "family": item.family, "verdict": item.verdict, "said": said, **spared}
+
+    def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What records come to.
+
+        Returns:
+          `n`, `score`, the share told right, of which `unknown` is none, `interval`, and `details`: `said`, how often
+          the one was said where the other is true; `false_loops` and `false_terminates`, both kinds of error as
+          shares of the programs that halt and that loop; `unknown`, a share of all; `by_family`; and `spared`, what it
+          took to prove by real runs those that were told right: `programs`, `steps` (turns of loops), `seconds`; and,
+          without such proofs, `plain_seconds`: of those that loop, a run that is given up only at its limit of 10 s.
+        """
+        table = Counter((record["verdict"], record["said"]) for record in records)
+        counts = {truth: {word: table[truth, word] for word in _WORDS} for truth in _WORDS[:2]}
+        total = {truth: max(1, sum(words.values())) for truth, words in counts.items()}
+        right = [record for record in records if record["said"] == record["verdict"]]
+        families = Counter(record["family"] for record in records)
+        right_in = Counter(record["family"] for record in right)
+        details = {
+            "said": counts,
+            "false_loops": counts["terminates"]["loops"] / total["terminates"],
+            "false_terminates": counts["loops"]["terminates"] / total["loops"],
+            "unknown": sum(record["said"] == "unknown" for record in records) / len(records),
+            "by_family": {name: right_in[name] / count for name, count in families.items()},
+            "spared": {
+                "programs": len(right),
+                "steps": sum(record["steps"] for record in right),
+                "seconds": sum(record["seconds_proved"] for record in right),
+                "plain_seconds": sum(map(_plain_seconds, right)),
+            },
+        }
+        n = len(records)
+        return {"n": n, "score": len(right) / n, "interval": interval(len(right), n), "details": details}
 
 
-def _chosen(limit: int | None) -> list[dict]:
-    """The first `limit` programs, one of each family in turn, halting and looping ones in turn.
-
-    Raises:
-      ValueError: `limit` is not at least 2.
-    """
-    if limit is not None and limit < 2:
-        raise ValueError(f"limit={limit} is too small; give at least 2, a program that halts and one that loops")
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for line in PROVED.read_text().splitlines():
-        program = json.loads(line)
-        groups.setdefault((_family(program), program["verdict"]), []).append(program)
-    return [one for rank in zip_longest(*groups.values()) for one in rank if one is not None][:limit]
-
-
-def _plain_seconds(program: dict) -> float:
-    return LIMITS.wall_seconds if program["verdict"] == "loops" else program["proof"]["seconds"]
-
-
-def _family(program: dict) -> str:
-    name = program["name"]
-    return name.rpartition("_")[0].removesuffix(f"_{program['verdict']}") if name[-1].isdigit() else "written"
+def _plain_seconds(record: dict[str, Any]) -> float:
+    return LIMITS.wall_seconds if record["verdict"] == "loops" else record["seconds_proved"]

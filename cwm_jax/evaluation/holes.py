@@ -2,13 +2,14 @@
 
 import ast
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from pathlib import Path
 from random import Random
+from typing import Any, ClassVar
 
+from cwm_jax.evaluation.scores import interval
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, Trace, record_many
@@ -18,7 +19,9 @@ from cwm_jax.tracing.trace import START_MARKER_PATTERN
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.holes import Enumeration, Shape, fill
 from cwm_jax.worldmodel.holes.shape import HOLE
-from cwm_jax.worldmodel.predictor import TracePredictor
+from cwm_jax.worldmodel.models.model import Model
+from cwm_jax.worldmodel.predict import WorldModel
+from cwm_jax.worldmodel.predictors import TracePredictor
 
 TASKS = Path("experiments/holes/tasks.jsonl")
 _HUMAN = Path("experiments/tiny/human")
@@ -34,12 +37,12 @@ class Task:
     """One function with a hole.
 
     Attributes:
-      name: the family and a number, or the file that it is from.
+      id: the family and a number, or the file that it is from.
       source: the function with `??`, and its examples as asserts.
       masked: what stood there.
     """
 
-    name: str
+    id: str
     source: str
     masked: str
 
@@ -61,12 +64,12 @@ def make_tasks(path: Path = TASKS) -> None:
     path.write_text("".join(json.dumps(vars(task)) + "\n" for task in (*by_hand, *made)))
 
 
-def tasks(limit: int | None = None) -> list[Task]:
-    """The first tasks, hand-written and composed ones in turn; None for all."""
+def tasks() -> list[Task]:
+    """All tasks, hand-written and composed ones in turn."""
     found = [Task(**json.loads(line)) for line in TASKS.read_text().splitlines()]
-    composed_ones = [task for task in found if task.name.startswith("composed_")]
-    by_hand = [task for task in found if not task.name.startswith("composed_")]
-    return [one for pair in zip_longest(by_hand, composed_ones) for one in pair if one is not None][:limit]
+    composed_ones = [task for task in found if task.id.startswith("composed_")]
+    by_hand = [task for task in found if not task.id.startswith("composed_")]
+    return [one for pair in zip_longest(by_hand, composed_ones) for one in pair if one is not None]
 
 
 def _by_hand(path: Path) -> Task | None:
@@ -136,49 +139,59 @@ def _literal(text: str) -> bool:
     return value == value
 
 
-def evaluate_holes(
-    predictor: TracePredictor,
-    limit: int | None = None,
-    budget: int = 4,
-    candidates: int = 64,
-    isolation: Isolation = Isolation.BUBBLEWRAP,
-) -> dict[str, object]:
-    """Fills the hole of each task twice with as many real runs: in the order of predictions, and of enumeration.
+@dataclass(frozen=True)
+class Holes:
+    """Expressions found again with few real runs: in the order of predictions, and of enumeration. A `Suite`.
 
     Solved means that the examples hold in a real run, whatever stood there before.
 
-    Args:
-      predictor: scores candidates.
-      limit: how many tasks; None for all.
+    Attributes:
       budget: real runs of candidates for each task.
       candidates: that are scored for each task.
-      isolation: where candidates are run.
-
-    Returns:
-      `tasks`, `budget`, `candidates`; `solved` and `enumeration`, the shares whose examples hold in the end with and
-      without the predictor; `executions` and `enumeration_executions`, the real runs that this took; `predicted`,
-      candidates scored; `seconds`; and `items`, one for each task: `name`, `masked`, `filled` and `by_enumeration`.
+      predictor: scores them.
     """
-    began = time.monotonic()
-    chosen = tasks(limit)
-    items, guided, blind = [], [], []
-    with progress("filling holes", len(chosen), unit="tasks") as bar:
-        for task in chosen:
+
+    budget: int = 4
+    candidates: int = 64
+    predictor: Callable[[Model], TracePredictor] = field(default=WorldModel, repr=False)
+    name: ClassVar[str] = "holes"
+    published: ClassVar[None] = None
+
+    @property
+    def title(self) -> str:
+        return f"holes: expressions found again, with {self.budget} real runs each"
+
+    def items(self, model: Model) -> list[Task]:
+        return tasks()
+
+    def records(self, model: Model, items: Sequence[Task], isolation: Isolation) -> Iterator[dict[str, Any]]:
+        predictor = self.predictor(model)
+        for task in items:
             shape = Shape(task.source)
-            guided.append(fill(shape, predictor, isolation, budget, candidates))
-            blind.append(fill(shape, None, isolation, budget))
-            answers = {"filled": guided[-1].expressions, "by_enumeration": blind[-1].expressions}
-            items.append({"name": task.name, "masked": task.masked, **answers})
-            bar.update(len(items))
-    return {
-        "tasks": len(chosen),
-        "budget": budget,
-        "candidates": candidates,
-        "solved": sum(one.checked for one in guided) / len(chosen),
-        "enumeration": sum(one.checked for one in blind) / len(chosen),
-        "executions": sum(one.executions for one in guided),
-        "enumeration_executions": sum(one.executions for one in blind),
-        "predicted": sum(one.predicted for one in guided),
-        "seconds": time.monotonic() - began,
-        "items": items,
-    }
+            guided = fill(shape, predictor, isolation, self.budget, self.candidates)
+            blind = fill(shape, None, isolation, self.budget)
+            yield {
+                "id": task.id,
+                "masked": task.masked,
+                "filled": guided.expressions,
+                "right": guided.checked,
+                "executions": guided.executions,
+                "predicted": guided.predicted,
+                "by_enumeration": blind.expressions,
+                "enumeration_right": blind.checked,
+                "enumeration_executions": blind.executions,
+            }
+
+    def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What records come to.
+
+        Returns:
+          `n`, `score`, the share whose examples hold in the end, `interval`, and `details`: `enumeration`, that share
+          without the predictor; `executions` and `enumeration_executions`, the real runs that this took; `predicted`,
+          candidates scored.
+        """
+        n, right = len(records), sum(record["right"] for record in records)
+        efforts = ("executions", "enumeration_executions", "predicted")
+        details = {"enumeration": sum(record["enumeration_right"] for record in records) / n}
+        details |= {name: sum(record[name] for record in records) for name in efforts}
+        return {"n": n, "score": right / n, "interval": interval(right, n), "details": details}

@@ -18,6 +18,7 @@ from cwm_jax.files import write_json, write_whole
 from cwm_jax.report.progress import progress
 from cwm_jax.tracing import Trace, parse
 from cwm_jax.tracing.trace import frame_as_json
+from cwm_jax.worldmodel.models.local import LocalModel
 from cwm_jax.worldmodel.predict import WorldModel
 
 _LENGTHS = ((1, 8), (9, 16), (17, 24), (25, 32), (33, 48), (49, 10_000))
@@ -32,7 +33,7 @@ def evaluate(run: Path) -> dict[str, Any]:
       `results.json`.
     """
     run = Path(run)
-    model = WorldModel(run)
+    model = LocalModel(run)
     sets = {name: _one_set(model, run, name) for name in TEST_SETS}
     items = [item for name in TEST_SETS for item in sets[name]["items"]]
     write_whole(run / "predictions.jsonl", "".join(json.dumps(item) + "\n" for item in items))
@@ -49,7 +50,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     return results
 
 
-def _one_set(model: WorldModel, run: Path, name: str) -> dict[str, Any]:
+def _one_set(model: LocalModel, run: Path, name: str) -> dict[str, Any]:
     """Items, scores and seconds of one test set, from its file if it is of this checkpoint."""
     path = run / "evaluation" / f"{name}.json"
     if path.exists() and (saved := json.loads(path.read_text()))["step"] == model.step:
@@ -58,7 +59,7 @@ def _one_set(model: WorldModel, run: Path, name: str) -> dict[str, Any]:
     tests = [json.loads(line) for line in (run / "data" / "tests" / f"{name}.jsonl").read_text().splitlines()]
     predictions = []
     with progress(f"predicting {name.replace('_', ' ')}", len(tests), unit="traces") as bar:
-        for predicted in model.predict([test["context"] for test in tests]):
+        for predicted in WorldModel(model).predict([test["context"] for test in tests]):
             predictions.append(predicted)
             bar.update(len(predictions))
     pairs = [(predicted, parse(test["text"])) for predicted, test in zip(predictions, tests)]

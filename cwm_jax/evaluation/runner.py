@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cwm_jax.evaluation.models import CannotDo, Model
-from cwm_jax.evaluation.suites import Suite, TracePredictor, Whole
+from cwm_jax.evaluation.suites import Suite
 from cwm_jax.files import claim, in_use, write_json, write_whole
 from cwm_jax.report.evaluation import write_tables
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
+from cwm_jax.worldmodel.models.model import CannotDo, Model
 
 
 def run_suites(
-    suites: Sequence[Suite | Whole],
+    suites: Sequence[Suite],
     model: Model,
     out: Path,
     limit: int | None = None,
@@ -53,27 +53,14 @@ def run_suites(
     return results
 
 
-def _one(suite: Suite | Whole, model: Model, out: Path, limit: int | None, isolation: Isolation) -> dict[str, Any]:
+def _one(suite: Suite, model: Model, out: Path, limit: int | None, isolation: Isolation) -> dict[str, Any]:
     path = out / "items" / f"{suite.name}.jsonl"
     mark = hashlib.sha256(f"{model.identity} {suite!r}".encode()).hexdigest()[:16]
     try:
-        if isinstance(suite, Whole):
-            return _whole(suite, model, path.with_suffix(".json"), f"{mark} {limit}", limit, isolation)
         items = list(suite.items(model))[:limit]
         return suite.score(_records(suite, model, items, path, mark, isolation))
     except CannotDo as error:
         return {"cannot": str(error)}
-
-
-def _whole(
-    suite: Whole, model: Model, path: Path, mark: str, limit: int | None, isolation: Isolation
-) -> dict[str, Any]:
-    if path.exists() and (saved := json.loads(path.read_text()))["mark"] == mark:
-        return saved["found"]
-    found = suite.measure(TracePredictor(model), limit, isolation)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"mark": mark, "found": found})
-    return found
 
 
 def _records(

@@ -1,19 +1,14 @@
 """The suites by name: what a model is asked, and what its answers come to."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from cwm_jax.evaluation.cruxeval import CruxEval, FullTrace, Input, Language, Output, Reasoning, SingleStep
-from cwm_jax.evaluation.halting import evaluate_halting
-from cwm_jax.evaluation.holes import evaluate_holes
-from cwm_jax.evaluation.models import Model
-from cwm_jax.evaluation.scores import interval
+from cwm_jax.evaluation.halting import Halting
+from cwm_jax.evaluation.holes import Holes
 from cwm_jax.evaluation.trace_suite import CruxEvalPrograms, OwnPrograms, TraceSuite
-from cwm_jax.evaluation.tracing import predicted
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import Trace
-from cwm_jax.worldmodel.predictor import TracePredictor
+from cwm_jax.worldmodel.models.model import Model
 
 
 class Item(Protocol):
@@ -57,60 +52,20 @@ class Suite(Protocol):
         """What records come to: `n`, `score`, and whatever else there is to tell."""
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A suite that measures by itself whoever predicts traces.
-
-    Attributes:
-      measure: (predictor, limit, isolation) -> JSON with `n`, `score`, `interval` and `details`.
-    """
-
-    name: str
-    title: str
-    measure: Callable[[TracePredictor, int | None, Isolation], dict[str, Any]] = field(repr=False)
-    published: float | None = None
-
-
-class TracePredictor:
-    """A model as a `TracePredictor` of traces; what it cannot read or write is a trace without frames."""
-
-    def __init__(self, model: Model, max_tokens: int = 8192):
-        self._model, self._max_tokens = model, max_tokens
-
-    def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
-        """The predicted trace of each context, in order."""
-        for outcome in predicted(self._model, [(context, ()) for context in contexts], self._max_tokens):
-            yield outcome.trace
-
-
-def _halting(predictor: TracePredictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
-    found = evaluate_halting(predictor, limit and max(limit, 2))  # one that halts and one that loops
-    return _scored(found["programs"], found["accuracy"], found)
-
-
-def _holes(predictor: TracePredictor, limit: int | None, isolation: Isolation) -> dict[str, Any]:
-    found = evaluate_holes(predictor, limit, isolation=isolation)
-    return _scored(found["tasks"], found["solved"], {name: one for name, one in found.items() if name != "items"})
-
-
-def _scored(n: int, score: float, details: dict[str, Any]) -> dict[str, Any]:
-    return {"n": n, "score": score, "interval": interval(round(score * n), n), "details": details}
-
-
 _MODES = (Language(), SingleStep(), Reasoning(), FullTrace())
-SUITES: dict[str, Suite | Whole] = {
+SUITES: dict[str, Suite] = {
     suite.name: suite
     for suite in (
         *(CruxEval(task, mode) for task in (Output(), Input()) for mode in _MODES),
         TraceSuite(CruxEvalPrograms()),
         TraceSuite(OwnPrograms()),
-        Whole("halting", "halting: does it end, read off predicted traces", _halting),
-        Whole("holes", "holes: expressions found again, with 4 real runs each", _holes),
+        Halting(),
+        Holes(),
     )
 }
 
 
-def named(name: str) -> list[Suite | Whole]:
+def named(name: str) -> list[Suite]:
     """The suites of a name, or of all names that begin with it: `cruxeval` is eight; `all` is every one.
 
     Raises:

@@ -15,13 +15,14 @@ from typing import Any, ClassVar, NamedTuple
 
 from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.metrics import exact, failure_category, macro_average, trace_metrics
-from cwm_jax.evaluation.models import CannotDo, Forced, Model
 from cwm_jax.evaluation.scores import by_length, shares, summary
-from cwm_jax.evaluation.tracing import predicted, true_traces
+from cwm_jax.evaluation.truth import true_traces
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, resolve
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
+from cwm_jax.worldmodel.models.model import CannotDo, Forced, Model
+from cwm_jax.worldmodel.predict import predicted
 
 _LONG = 8192  # tokens of a trace (paper Table 8)
 _PUBLISHED = dict(  # of the released 32B model at CRUXEval (paper Table 9)

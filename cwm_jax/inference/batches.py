@@ -3,7 +3,7 @@
 Shapes: as in `programs`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from cwm_jax.inference.cache import Rows
 from cwm_jax.inference.programs import Decode, Prefill
-from cwm_jax.inference.request import Request, Token
+from cwm_jax.inference.request import Request, Scored, Token
 from cwm_jax.inference.sampling import Draw, Scores
 from cwm_jax.inference.scheduler import Running
 
@@ -62,8 +62,8 @@ class Batches:
         indices_N, forced_N = np.zeros(N, np.int32), np.full(N, -1, np.int32)
         for row, one in enumerate(reading):
             indices_N[row], forced_N[row] = one.made, one.forced.get(one.made, -1)
-        how, wanted = _how(enumerate(reading), N), _wanted(reading)
-        return Prefill(tokens_NS, next_NS, rows, how, indices_N, forced_N, wanted)
+        how, of_prompts = _how(enumerate(reading), N), np.array(any(one.request.prompt_logprobs for one in reading))
+        return Prefill(tokens_NS, next_NS, rows, how, indices_N, forced_N, _wanted(reading), of_prompts)
 
     def decode(self, decoding: Sequence[Running], ends: Sequence[int], tables_BE: Sequence[np.ndarray]) -> Decode:
         """Sequences in their slots, to be decoded to `ends`."""
@@ -88,20 +88,40 @@ class Batches:
 
 
 class Told:
-    """What came out of a program, as tokens."""
+    """What came out of a program, as tokens; all of it fetched at once."""
 
     def __init__(self, ids: jax.Array, scores: Scores, wanted: np.ndarray):
-        self._ids, self._logprobs = np.asarray(ids), np.asarray(scores.logprobs_N)
-        if wanted:
-            self._tops = np.asarray(scores.top_ids_NU), np.asarray(scores.top_logprobs_NU)
+        self._ids, self._scores = jax.device_get((ids, scores if wanted else scores.logprobs_N))
 
     def __call__(self, request: Request, version: int, *place: int) -> Token:
         """The token at a place of the arrays."""
-        top = ()
-        if U := request.top_logprobs:
-            ids, logprobs = (array[place][:U].tolist() for array in self._tops)
-            top = tuple(zip(ids, logprobs))
-        return Token(int(self._ids[place]), float(self._logprobs[place]), version, top)
+        top, logprobs = (), self._scores
+        if isinstance(self._scores, Scores):
+            logprobs = self._scores.logprobs_N
+            top = _likeliest(self._scores, place, request.top_logprobs)
+        return Token(int(self._ids[place]), float(logprobs[place]), version, top)
+
+
+class ToldPrompt:
+    """What `prefill` says of the tokens of prompts; all of it fetched at once."""
+
+    def __init__(self, scores: Scores, ranks_NS: jax.Array, wanted: np.ndarray):
+        self._scores, self._ranks_NS = jax.device_get((scores if wanted else scores._replace(
+            top_ids_NU=None, top_logprobs_NU=None), ranks_NS))  # fmt: skip
+
+    def __call__(self, request: Request, version: int, row: int, places: slice) -> list[Scored]:
+        """How the tokens after those at some places were taken."""
+        logprobs, ranks = self._scores.logprobs_N[row, places].tolist(), self._ranks_NS[row, places].tolist()
+        tops: Iterable[tuple] = [()] * len(ranks)
+        if U := request.prompt_logprobs:
+            ids, best = (array[row, places, :U].tolist() for array in self._scores[1:])
+            tops = (tuple(zip(*both)) for both in zip(ids, best))
+        return [Scored(logprob, rank, version, top) for logprob, rank, top in zip(logprobs, ranks, tops)]
+
+
+def _likeliest(scores: Scores, place: tuple[int, ...], count: int) -> tuple[tuple[int, float], ...]:
+    ids, logprobs = (array[place][:count].tolist() for array in scores[1:])
+    return tuple(zip(ids, logprobs))
 
 
 def _how(placed, N: int) -> Draw:

@@ -1,7 +1,8 @@
 """Continuous batching: requests come and go between two steps, and so do weights.
 
-An answer is a function of its request and of the weights alone, whatever else runs: a row of a batch is computed
-without the others, and token i is drawn with randomness of (seed, i). One thread steps an engine.
+An answer is a function of its request and of the weights alone, whatever else runs, up to the rounding of sums: a row
+of a batch is computed without the others, and token i is drawn with randomness of (seed, i). One thread steps an
+engine.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from cwm_jax.inference.batches import Batches, Told
+from cwm_jax.inference.batches import Batches, Told, ToldPrompt
 from cwm_jax.inference.cache import Layout, empty_cache
 from cwm_jax.inference.drafts import NoDraft, PromptLookup
 from cwm_jax.inference.programs import Programs
@@ -113,8 +114,7 @@ class Engine:
             raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
         self.cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
         programs = Programs(rebuild, layout, rules, config.draft, config.steps, config.top_logprobs)
-        self._prefill = jax.jit(programs.prefill, static_argnums=3, donate_argnums=1)
-        self._decode = jax.jit(programs.decode, donate_argnums=1)
+        self._prefill, self._decode = programs.compiled()
         self._scheduler = Scheduler(layout, version, config.queue)
         self._batches = Batches(config)
         self._all: dict[int, Running] = {}
@@ -136,13 +136,18 @@ class Engine:
         """Whether there is something to do."""
         return bool(self._all or self._events)
 
-    def compile(self) -> None:
-        """Compiles the programs, except those that score prompts, so that no request waits for them."""
-        tables_BE = self._scheduler.tables_BE
-        for shape in self._batches.shapes():
-            batch = self._batches.prefill([], [], tables_BE, shape)
-            self.cache = self._prefill(self._params, self.cache, batch, False)[0]
+    def compile(self) -> Iterator[float]:
+        """Compiles the programs, so that no request waits for them; after each comes the share that is done."""
+        tables_BE, shapes = self._scheduler.tables_BE, self._batches.shapes()
         self.cache = self._decode(self._params, self.cache, self._batches.decode([], [], tables_BE))[0]
+        done = 1
+        for shape in shapes:
+            for scored in (False, True):
+                yield done / (1 + 2 * len(shapes))
+                batch = self._batches.prefill([], [], tables_BE, shape)
+                self.cache = self._prefill(self._params, self.cache, batch, scored)[0]
+                done += 1
+        yield 1.0
 
     def submit(self, request: Request) -> int:
         """Takes a request; the number that its tokens come out under.
@@ -160,10 +165,11 @@ class Engine:
             )
         if len(request.stop_ids) > c.stop_ids:
             raise ValueError(f"Request.stop_ids has {len(request.stop_ids)} ids, at most {c.stop_ids} are looked for")
-        if not 0 <= request.top_logprobs <= c.top_logprobs:
-            raise ValueError(f"Request.top_logprobs={request.top_logprobs} must be from 0 to {c.top_logprobs}")
-        given = dict(request.forced)
-        if odd := [one for one in (*request.prompt, *given.values()) if not 0 <= one < self._vocab_size]:
+        for name, count in {"top_logprobs": request.top_logprobs, "prompt_logprobs": request.prompt_logprobs}.items():
+            if not 0 <= (count or 0) <= c.top_logprobs:
+                raise ValueError(f"Request.{name}={count} must be from 0 to {c.top_logprobs}")
+        ids = np.array([*request.prompt, *dict(request.forced).values()])
+        if (odd := ids[(ids < 0) | (ids >= self._vocab_size)]).size:
             raise ValueError(f"Request.prompt or forced has token {odd[0]}; ids are from 0 to {self._vocab_size - 1}")
         one = Running(self._next, request, list(request.prompt))
         self._scheduler.submit(one)
@@ -181,15 +187,15 @@ class Engine:
 
         Args:
           params: the weights.
-          version: their number, another than that of the present ones.
+          version: their number, above that of the present ones.
           kv: whether running sequences keep what the caches hold of them (paper §6.4; PipelineRL), or read all of
             their tokens anew.
 
         Raises:
-          ValueError: the weights are not of the same shapes, or have the version of the present ones.
+          ValueError: the weights are not of the same shapes, or have no higher version than the present ones.
         """
-        if version == self.version:
-            raise ValueError(f"version={version} is that of the present weights; number these otherwise")
+        if version <= self.version:  # caches are told apart by it
+            raise ValueError(f"version={version} is not above that of the present weights, {self.version}")
         params = by_layer(params)
         check_alike(params, self._params)
         self._params = params
@@ -209,30 +215,32 @@ class Engine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answers requests, in their order, as far ahead as the queue has room; nobody else may step meanwhile."""
-        waiting, turn = deque(enumerate(requests)), 0
-        places: dict[int, int] = {}
-        tokens: dict[int, list[Token]] = {}
+        coming = enumerate(requests)
+        following, turn = next(coming, None), 0
+        asked: dict[int, tuple[int, Request, list[Token]]] = {}
         done: dict[int, Completion] = {}
-        asked: dict[int, Request] = {}
         try:
-            while waiting or places or done:
-                while waiting:
+            while following or asked or done:
+                while following:
                     try:
-                        number = self.submit(waiting[0][1])
+                        number = self.submit(following[1])
                     except QueueFull:
                         break
-                    places[number], asked[number] = waiting.popleft()
-                    tokens[number] = []
+                    asked[number] = *following, []
+                    following = next(coming, None)
                 for number, event in self.step():
+                    if number not in asked:
+                        continue  # of a call that was given up
                     if isinstance(event, Token):
-                        tokens[number].append(event)
+                        asked[number][2].append(event)
                     else:
-                        done[places.pop(number)] = Completion(asked[number], tuple(tokens.pop(number)), *event)
+                        place, request, tokens = asked.pop(number)
+                        done[place] = Completion(request, tuple(tokens), *event)
                 while turn in done:
                     yield done.pop(turn)
                     turn += 1
         finally:
-            for number in places:
+            for number in asked:
                 self.cancel(number)
 
     def _read(self, reading: list[Running]) -> None:
@@ -240,15 +248,19 @@ class Engine:
         reading, ends = self._with_room(reading, self.config.chunk)
         if not reading:
             return
-        scored = any(one.request.prompt_logprobs for one in reading)
+        scored = any(one.request.prompt_logprobs is not None for one in reading)
         batch = self._batches.prefill(reading, ends, self._scheduler.tables_BE)
-        self.cache, ids_N, scores, logprobs_NS = self._prefill(self._params, self.cache, batch, scored)
-        made = Told(ids_N, scores, batch.wanted)
-        logprobs_NS = np.asarray(logprobs_NS)
+        self.cache, ids_N, scores, of_prompts = self._prefill(self._params, self.cache, batch, scored)
+        # Between chunks nothing is fetched, and the next one follows at once.
+        ending = any(end == len(one.tokens) for one, end in zip(reading, ends))
+        made = Told(ids_N, scores, batch.wanted) if ending else None
+        told = ToldPrompt(*of_prompts, batch.wanted_of_prompts) if scored else None
         for row, (one, end) in enumerate(zip(reading, ends)):
             start, known, prompt = one.read, len(one.prompt_logprobs), len(one.request.prompt)
-            if one.request.prompt_logprobs:  # place i scores token start + i + 1; what is read anew has its score
-                one.prompt_logprobs += logprobs_NS[row, known - 1 - start : min(end, prompt - 1) - start].tolist()
+            if one.request.prompt_logprobs is not None:
+                # Place i scores token start + i + 1; what is read anew has its score.
+                places = slice(known - 1 - start, max(known - 1, min(end, prompt - 1)) - start)
+                one.prompt_logprobs += told(one.request, self.version, row, places)
             self.counts.read += end - start
             one.decoding = end == len(one.tokens)
             self._scheduler.advance(one, end)
@@ -262,8 +274,9 @@ class Engine:
             return
         batch = self._batches.decode(decoding, ends, self._scheduler.tables_BE)
         self.cache, result = self._decode(self._params, self.cache, batch)
-        made, counts_CB = Told(result.ids_CBS, result.scores, batch.wanted), np.asarray(result.counts_CB)
-        self.counts.guessed += int(np.asarray(result.guessed_CB).sum())
+        counts_CB, guessed_CB = jax.device_get((result.counts_CB, result.guessed_CB))
+        made = Told(result.ids_CBS, result.scores, batch.wanted)
+        self.counts.guessed += int(guessed_CB.sum())
         self.counts.right += int(np.maximum(counts_CB - 1, 0).sum())
         for one in decoding:
             places = [
@@ -296,5 +309,5 @@ class Engine:
     def _end(self, one: Running, reason: Reason) -> None:
         self._scheduler.leave(one)
         del self._all[one.number]
-        logprobs = tuple(one.prompt_logprobs) if one.request.prompt_logprobs else ()
+        logprobs = tuple(one.prompt_logprobs) if one.request.prompt_logprobs is not None else ()
         self._events.append((one.number, Finish(reason, logprobs)))

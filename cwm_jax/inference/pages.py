@@ -34,7 +34,7 @@ class Pages:
 
     def available(self, group: int) -> int:
         """Pages of a group that nothing running holds."""
-        held = (pages[group] for pages in self._prefixes.values())
+        held = [pages[group] for pages in list(self._prefixes.values())]  # at once: another thread may ask
         return len(self._free[group]) + sum(page is not None and self._holders[group][page] == 1 for page in held)
 
     def take(self, group: int) -> int | None:

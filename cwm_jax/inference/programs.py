@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from cwm_jax.inference.cache import Cache, Layout, PagedMemory, Rows
 from cwm_jax.inference.drafts import NoDraft, PromptLookup
-from cwm_jax.inference.sampling import Draw, Scores, draw, score
+from cwm_jax.inference.sampling import Draw, Scores, draw, rank, score
 from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
 
@@ -23,11 +23,12 @@ class Prefill(NamedTuple):
 
     Attributes:
       tokens_NS: the tokens of each row, padded.
-      next_NS: the tokens after them, where they are known: only for `scored_NS` of the result.
+      next_NS: the tokens after them, where they are known: what is scored.
       rows: where they are and go; rows start at the start of a page.
       how, indices_N: how the token after the last one is drawn.
       forced_N: that token where it is given, else -1.
       wanted: bool [], whether the likeliest tokens are told.
+      wanted_of_prompts: likewise beside the tokens of prompts.
     """
 
     tokens_NS: jax.Array
@@ -37,6 +38,7 @@ class Prefill(NamedTuple):
     indices_N: jax.Array
     forced_N: jax.Array
     wanted: jax.Array
+    wanted_of_prompts: jax.Array
 
 
 class Decode(NamedTuple):
@@ -101,12 +103,12 @@ class Programs:
 
     def prefill(
         self, params: Params, cache: Cache, batch: Prefill, scored: bool
-    ) -> tuple[Cache, jax.Array, Scores, jax.Array | None]:
+    ) -> tuple[Cache, jax.Array, Scores, tuple[Scores, jax.Array] | None]:
         """Reads N rows of known tokens.
 
         Returns:
           The cache with them; the token [N] after the last one of each row, and its scores; and if `scored` the
-          log-probability [N, S] of each of `next_NS`.
+          scores of each of `next_NS`, [N, S] and [N, S, U], and its rank [N, S], 1 for the likeliest.
         """
         model = self.rebuild(params)
         x_NSD, memory, _ = self._read(model, cache, batch.tokens_NS, batch.rows)
@@ -115,12 +117,14 @@ class Programs:
         logits_NV = self._logits(model, jnp.take_along_axis(x_NSD, last_N11, axis=1))[:, 0]
         ids_N = draw(logits_NV, batch.how, batch.indices_N)
         ids_N = jnp.where(batch.forced_N >= 0, batch.forced_N, ids_N)
-        logprobs_NS = None
+        prompt = None
         if scored:
-            logprobs_NS = jax.lax.map(  # row by row, for the logits of all are large
-                lambda row: self._logprobs(model, *row), (x_NSD, batch.next_NS)
-            )
-        return memory.after(counts_N), ids_N, score(logits_NV, ids_N, self.top, batch.wanted), logprobs_NS
+            prompt = self._ranked(model, x_NSD, batch.next_NS, batch.wanted_of_prompts)
+        return memory.after(counts_N), ids_N, score(logits_NV, ids_N, self.top, batch.wanted), prompt
+
+    def compiled(self) -> tuple[Callable, Callable]:
+        """`prefill` and `decode`, to be compiled for the shapes that they are called with; they take the cache over."""
+        return jax.jit(self.prefill, static_argnums=3, donate_argnums=1), jax.jit(self.decode, donate_argnums=1)
 
     def decode(self, params: Params, cache: Cache, batch: Decode) -> tuple[Cache, Made]:
         """Makes tokens: `steps` times the model's step, or fewer if every slot has come to its end."""
@@ -182,9 +186,20 @@ class Programs:
             return logits_BSV
         return jax.sharding.reshard(logits_BSV, self.rules.spec(None, None, None))
 
-    def _logprobs(self, model: Transformer, x_SD: jax.Array, next_S: jax.Array) -> jax.Array:
-        logprobs_SV = jax.nn.log_softmax(self._logits(model, x_SD[None])[0])
-        return jnp.take_along_axis(logprobs_SV, next_S[:, None], axis=1)[:, 0]
+    def _ranked(
+        self, model: Transformer, x_NSD: jax.Array, next_NS: jax.Array, wanted: jax.Array
+    ) -> tuple[Scores, jax.Array]:
+        """Scores and ranks of known tokens, a page of them at a time: the logits of all would be gigabytes."""
+        N, S, D = x_NSD.shape
+        P = self.layout.page  # S is a multiple of it
+
+        def some(part) -> tuple[Scores, jax.Array]:
+            x_PD, next_P = part
+            logits_PV = self._logits(model, x_PD[None])[0]
+            return score(logits_PV, next_P, self.top, wanted), rank(logits_PV, next_P)
+
+        found = jax.lax.map(some, (x_NSD.reshape(N * S // P, P, D), next_NS.reshape(N * S // P, P)))
+        return jax.tree.map(lambda x: x.reshape(N, S, *x.shape[2:]), found)
 
     def _choose(self, logits_BSV: jax.Array, batch: Decode, starts_B: jax.Array, forced_BS: jax.Array):
         """The token after each that was read, given or drawn, and its scores."""

@@ -20,7 +20,7 @@ class Request:
       forced: (index in the answer, id): tokens given, not drawn, such as the event that a debugger wants next; their
         log-probability is the model's all the same.
       top_logprobs: so many of the likeliest tokens are told beside each.
-      prompt_logprobs: whether the prompt's tokens are scored too.
+      prompt_logprobs: the prompt's tokens are scored, too, each beside so many of the likeliest; None: they are not.
     """
 
     prompt: tuple[int, ...]
@@ -31,7 +31,7 @@ class Request:
     stop_ids: tuple[int, ...] = ()
     forced: tuple[tuple[int, int], ...] = ()
     top_logprobs: int = 0
-    prompt_logprobs: bool = False
+    prompt_logprobs: int | None = None
 
     def __post_init__(self):
         if not self.prompt:
@@ -60,6 +60,22 @@ class Token(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Scored(NamedTuple):
+    """A token of a prompt, as the model takes it.
+
+    Attributes:
+      logprob: its natural log-probability given all before it.
+      rank: 1 for what greedy decoding would have taken, 2 for what it would have taken else, and so on.
+      version: of the weights that it comes from.
+      top: the likeliest tokens with their log-probabilities, best first.
+    """
+
+    logprob: float
+    rank: int
+    version: int
+    top: tuple[tuple[int, float], ...] = ()
+
+
 class Finish(NamedTuple):
     """The end of an answer.
 
@@ -69,7 +85,7 @@ class Finish(NamedTuple):
     """
 
     reason: Reason
-    prompt_logprobs: tuple[float | None, ...] = ()
+    prompt_logprobs: tuple[Scored | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +102,7 @@ class Completion:
     request: Request
     tokens: tuple[Token, ...]
     finish: Reason
-    prompt_logprobs: tuple[float | None, ...] = ()
+    prompt_logprobs: tuple[Scored | None, ...] = ()
 
     @property
     def ids(self) -> list[int]:

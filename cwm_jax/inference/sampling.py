@@ -50,7 +50,10 @@ def _nucleus(logits_NV: jax.Array, top_p_N: jax.Array) -> jax.Array:
 
 
 class Scores(NamedTuple):
-    """What is told of drawn tokens: float32 log-probabilities [N], and ids and log-probabilities [N, U] of the best."""
+    """What is told of tokens: float32 log-probabilities [N], and ids and log-probabilities [N, U] of the likeliest.
+
+    `programs` has them with more axes in place of N.
+    """
 
     logprobs_N: jax.Array
     top_ids_NU: jax.Array
@@ -69,11 +72,21 @@ def score(logits_NV: jax.Array, ids_N: jax.Array, top: int, wanted: jax.Array) -
     logprobs_NV = jax.nn.log_softmax(logits_NV)
 
     def best() -> tuple[jax.Array, jax.Array]:
-        found_NU, ids_NU = jax.lax.top_k(logprobs_NV, top)
-        return ids_NU.astype(jnp.int32), found_NU
+        _, ids_NU = jax.lax.top_k(logits_NV, top)  # in the order in which greedy decoding would have them
+        return ids_NU.astype(jnp.int32), jnp.take_along_axis(logprobs_NV, ids_NU, axis=1)
 
     def none() -> tuple[jax.Array, jax.Array]:
         shape = (len(ids_N), top)
         return jnp.zeros(shape, jnp.int32), jnp.zeros(shape)
 
     return Scores(jnp.take_along_axis(logprobs_NV, ids_N[:, None], axis=1)[:, 0], *jax.lax.cond(wanted, best, none))
+
+
+def rank(logits_NV: jax.Array, ids_N: jax.Array) -> jax.Array:
+    """How many tokens, itself counted, greedy decoding would take before another: int32 [N], 1 for what it takes.
+
+    Of equal logits, which bfloat16 has many of, the lower id comes first, as `argmax` has it.
+    """
+    own_N1 = jnp.take_along_axis(logits_NV, ids_N[:, None], axis=1)
+    lower_NV = jnp.arange(logits_NV.shape[1]) < ids_N[:, None]
+    return 1 + jnp.sum((logits_NV > own_N1) | ((logits_NV == own_N1) & lower_NV), axis=1, dtype=jnp.int32)

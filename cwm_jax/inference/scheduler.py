@@ -10,7 +10,7 @@ import numpy as np
 
 from cwm_jax.inference.cache import Layout
 from cwm_jax.inference.pages import Pages, next_key
-from cwm_jax.inference.request import QueueFull, Request
+from cwm_jax.inference.request import QueueFull, Request, Scored
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Running:
     pages: list[dict[int, int]] = field(default_factory=list)
     pure: bool = True
     keys: list[bytes] = field(default_factory=list)
-    prompt_logprobs: list[float | None] = field(default_factory=lambda: [None])
+    prompt_logprobs: list[Scored | None] = field(default_factory=lambda: [None])
     forced: dict[int, int] = field(init=False)
 
     def __post_init__(self):
@@ -215,7 +215,7 @@ class Scheduler:
 
     def _keys(self, one: Running, end: int | None = None) -> list[bytes]:
         """The keys of the full pages before `end`; by default of those that may be found: one token must be read."""
-        if one.request.prompt_logprobs or not one.pure:
+        if one.request.prompt_logprobs is not None or not one.pure:
             return []
         count = (len(one.tokens) - 1 if end is None else end) // self._layout.page
         page = self._layout.page

@@ -1,10 +1,11 @@
 """The `Serve` root of a configuration, and what it names: weights where they lie on a mesh, ready for the engine."""
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,9 @@ class Limits:
       body: bytes of a request.
       answers: of one request: prompts times choices.
       seconds: that a request may take from its first byte to the last of its answer.
-      unread: tokens of a stream that wait for its client to read; more, and the request is cancelled.
+      unread: tokens of a stream that wait for its client to read; more, and the request is cancelled. What the engine
+        makes in two steps is always allowed.
+      scores: of prompts' tokens that are told in one answer, those of other likely tokens counted.
       connections: at once.
       drain: seconds that running requests have to end when the server is told to stop.
     """
@@ -62,6 +65,7 @@ class Limits:
     answers: int = 128
     seconds: float = 600.0
     unread: int = 4096
+    scores: int = 1 << 20
     connections: int = 1024
     drain: float = 20.0
 
@@ -108,15 +112,19 @@ class Served:
 
     Attributes:
       name: what clients call it.
+      weights: tells them from others of the same name.
       vocabulary: its text.
       engine: what answers; each call to it needs `in_force`.
       in_force: makes the context in which the engine's mesh is in force.
+      max_tokens: as in `Serve`.
     """
 
     name: str
+    weights: str
     vocabulary: Vocabulary
     engine: Engine
     in_force: Callable[[], AbstractContextManager]
+    max_tokens: int
 
 
 def load(serve: Serve) -> Served:
@@ -133,15 +141,28 @@ def load(serve: Serve) -> Served:
         mesh = serve.mesh_shape.build()
         in_force = lambda: jax.set_mesh(mesh)  # noqa: E731
     with in_force():
-        if (folder / "config.gin").exists():
-            vocabulary, rebuild, params = _run(serve, folder)
-        else:
-            vocabulary, rebuild, params = load_weights(serve, folder, mesh)
-        engine = Engine(rebuild, params, serve.engine, rules=serve.rules)
-    return Served(serve.name or folder.resolve().name, vocabulary, engine, in_force)
+        loaded = _run(serve, folder) if (folder / "config.gin").exists() else load_weights(serve, folder, mesh)
+        engine = Engine(loaded.rebuild, loaded.params, serve.engine, loaded.version, serve.rules)
+    name = serve.name or folder.resolve().name
+    return Served(name, loaded.weights, loaded.vocabulary, engine, in_force, serve.max_tokens)
 
 
-Loaded = tuple[Vocabulary, Callable[[Params], Transformer], Params]
+class Loaded(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+      vocabulary: of the model.
+      rebuild: makes its module of weights.
+      params: the weights.
+      weights: tells them from others.
+      version: training steps that they come from; 0 where nobody tells.
+    """
+
+    vocabulary: Vocabulary
+    rebuild: Callable[[Params], Transformer]
+    params: Params
+    weights: str
+    version: int = 0
 
 
 def _run(serve: Serve, folder: Path) -> Loaded:
@@ -154,9 +175,10 @@ def _run(serve: Serve, folder: Path) -> Loaded:
         raise ValueError(f"{folder} learnt rows prepared elsewhere; `export` it and put their vocabulary beside")
     vocabulary = load_vocabulary(path)
     _check_shape(serve, experiment.model, vocabulary.vocab_size)
-    _, params = trained_weights(folder, experiment, vocabulary.vocab_size)
+    step, params = trained_weights(folder, experiment, vocabulary.vocab_size)
     params = serve.weights(jax.tree.map(lambda weight: weight.astype(serve.compute), params))
-    return vocabulary, rebuilder(experiment.model, vocabulary.vocab_size), params
+    rebuild = rebuilder(experiment.model, vocabulary.vocab_size)
+    return Loaded(vocabulary, rebuild, params, f"{vocabulary.fingerprint} {step}", step)
 
 
 def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> Loaded:
@@ -191,7 +213,14 @@ def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> 
                 for leaf, array in held.items():
                     params["blocks"][leaf] = (*params["blocks"].get(leaf, ()), array)
             bar.update(done)
-    return vocabulary, rebuilder(index.model, index.vocab_size), params
+    return Loaded(vocabulary, rebuilder(index.model, index.vocab_size), params, _mark(folder))
+
+
+def _mark(folder: Path) -> str:
+    """Changes when a file of the folder is written again."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def placed_layer(rules: ShardingRules, part: dict[str, Any], mesh: jax.sharding.Mesh) -> dict[str, NamedSharding]:

@@ -19,8 +19,12 @@ class Streams:
         self._engine = engine
         self._made: dict[int, deque[Token]] = {}
         self._ended: dict[int, Reason] = {}
-        for request in requests:
-            self._made[engine.submit(request)] = deque()
+        try:
+            for request in requests:
+                self._made[engine.submit(request)] = deque()
+        except BaseException:
+            self.close()
+            raise
         self.numbers = tuple(self._made)
 
     def tokens(self, number: int) -> Iterator[Token]:

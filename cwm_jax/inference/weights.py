@@ -9,7 +9,9 @@ from cwm_jax.model.transformer import Params
 
 def by_layer(params: Params) -> Params:
     """The weights with a tuple over layers where arrays were stacked; those that have one already stay as they are."""
-    return params | {"blocks": _split(params["blocks"])}
+    blocks = params["blocks"]
+    stacked = {name: one for name, one in blocks.items() if not isinstance(one, tuple)}
+    return params | {"blocks": blocks | _split(stacked)}
 
 
 def check_alike(new: Params, old: Params) -> None:
@@ -31,7 +33,7 @@ def check_alike(new: Params, old: Params) -> None:
 
 @jax.jit
 def _split(blocks: dict[str, Any]) -> dict[str, Any]:
-    return {name: one if isinstance(one, tuple) else _layers(one) for name, one in blocks.items()}
+    return {name: _layers(one) for name, one in blocks.items()}
 
 
 def _layers(weights: Any) -> tuple[Any, ...]:

@@ -42,11 +42,12 @@ class Quantized:
         return self
 
 
+@jax.jit
 def quantized(params: dict[str, Any]) -> dict[str, Any]:
     """The same weights with every matrix that is multiplied in 8 bits.
 
     Args:
-      params: weights of a model, layers stacked.
+      params: weights of a model, layers stacked, or of a part of it.
     """
 
     def one(path, weight: jax.Array) -> jax.Array | Quantized:
@@ -57,4 +58,4 @@ def quantized(params: dict[str, Any]) -> dict[str, Any]:
         scales = jnp.maximum(largest, jnp.finfo(jnp.float32).tiny) / 127
         return Quantized(jnp.round(weight32 / scales).astype(jnp.int8), scales)
 
-    return jax.jit(lambda params: jax.tree_util.tree_map_with_path(one, params))(params)
+    return jax.tree_util.tree_map_with_path(one, params)

@@ -170,7 +170,8 @@ def _example(schema: Any) -> Any:
     kind = schema.get("type")
     properties = schema.get("properties")
     if isinstance(properties, dict):
-        required = schema.get("required") or list(properties)
+        required = schema.get("required")
+        required = required if isinstance(required, list) and required else list(properties)
         return {name: _example(part) for name, part in properties.items() if name in required}
     simple = {"object": {}, "array": [], "integer": 1, "number": 1.5, "boolean": True, "null": None}
     return simple.get(kind, "…") if isinstance(kind, str) else "…"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator
 
+from cwm_jax.text.streams import Speller
 from cwm_jax.text.vocabulary import Vocabulary
 
 
@@ -20,27 +21,46 @@ def pieces_of_ids(
     Yields:
       A piece and its log-probability, the sum over its tokens.
     """
-    names = {vocabulary.token_id(symbol): symbol for symbol in symbols}
-    ids: list[int] = []
+    texts: list[str] = []
     total = 0.0
-
-    def text() -> Iterator[tuple[str, float]]:
-        spelled = vocabulary.decode(ids) if ids else ""
-        if spelled in symbols:
-            yield from ((spelled[:1], 0.0), (spelled[1:], total))
-        elif spelled:
-            yield spelled, total
-
-    for token, logprob in scored:
-        if token not in names:
-            ids.append(token)
+    for piece, logprob in fragments_of_ids(vocabulary, symbols, scored):
+        if piece not in symbols:
+            texts.append(piece)
             total += logprob
             continue
-        yield from text()
-        ids.clear()
+        yield from _plain("".join(texts), total, symbols)
+        texts.clear()
         total = 0.0
-        yield names[token], logprob
-    yield from text()
+        yield piece, logprob
+    yield from _plain("".join(texts), total, symbols)
+
+
+def fragments_of_ids(
+    vocabulary: Vocabulary, symbols: Collection[str], scored: Iterable[tuple[int, float]]
+) -> Iterator[tuple[str, float]]:
+    """As `pieces_of_ids`, but plain text as it comes, mostly token by token; no piece ends within a character."""
+    names = {vocabulary.token_id(symbol): symbol for symbol in symbols}
+    spell = Speller(vocabulary)
+    total = 0.0  # of what has not come to a character yet
+    for token, logprob in scored:
+        if token in names:
+            yield from _plain(spell.end(), total, symbols)
+            yield names[token], logprob
+            total = 0.0
+            continue
+        total += logprob
+        if text := spell([token]):
+            yield from _plain(text, total, symbols)
+            total = 0.0
+    yield from _plain(spell.end(), total, symbols)
+
+
+def _plain(text: str, logprob: float, symbols: Collection[str]) -> Iterator[tuple[str, float]]:
+    """Plain text, in two pieces where it could be taken for a symbol; nothing where there is none."""
+    if text in symbols:
+        yield from ((text[:1], 0.0), (text[1:], logprob))
+    elif text:
+        yield text, logprob
 
 
 def pieces_of_text(symbols: Collection[str], text: str) -> list[str]:

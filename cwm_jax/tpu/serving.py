@@ -135,9 +135,10 @@ def _trace(name: str, serve: Serve, mesh: Mesh, weights: Params, cache: Any) -> 
     programs = Programs(
         rebuilder(serve.model, serve.vocabulary_size), layout, serve.rules, c.draft, c.steps, c.top_logprobs
     )
+    prefill, decode = programs.compiled()
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # so that constants are made on the CPU
         if name == "decode":
-            program = jax.jit(programs.decode, donate_argnums=1).trace(weights, cache, batch)
+            program = decode.trace(weights, cache, batch)
         else:
-            program = jax.jit(programs.prefill, static_argnums=3, donate_argnums=1).trace(weights, cache, batch, False)
+            program = prefill.trace(weights, cache, batch, False)
     return (weights, cache, batch), program

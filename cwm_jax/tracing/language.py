@@ -153,7 +153,7 @@ class Reader:
         raw = self.plain()
         try:
             value = json.loads(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TraceSyntaxError(f"not JSON at character {at}: {raw[:60]!r} ({error})") from None
         strings = value.values() if isinstance(value, dict) else [value]
         if not isinstance(value, kind) or not all(isinstance(item, str) for item in strings):
@@ -190,6 +190,12 @@ def compress(state: dict[str, str], baseline: dict[str, str] | None) -> tuple[tu
 def source_lines(context: str) -> list[str]:
     """Every physical line of the context as frames show it, cut where CPython cuts: at LF, CR LF and CR."""
     return [source_line(line) for line in _LINE_END.split(context)]
+
+
+def marked_line(context: str) -> int:
+    """The number of the line that carries the start marker; 0 where none does."""
+    lines = enumerate(_LINE_END.split(context), start=1)
+    return next((number for number, line in lines if START_MARKER_PATTERN.search(line)), 0)
 
 
 def source_line(line: str) -> str:

@@ -28,7 +28,7 @@ class Frame:
       locals: `(name, repr)` pairs in `f_locals` order for call and line frames, with
         `".."` for a value that equals the preceding frame's; None otherwise.
       value: `repr` of the returned value or of the exception; None for call and line frames.
-      line: 1-based line number in the context; None where the trace came from text.
+      line: 1-based line number in the context; None where it is not known.
       hidden: what locals do not show, as `(name, text)` pairs (see `hidden.py`); None where that was not recorded.
         No part of CWM's text.
     """

@@ -71,8 +71,9 @@ def _call(path: str, code: str, function: str, arguments: str) -> str:
             raise SyntaxError("more than an argument list")
     except (SyntaxError, ValueError) as error:
         raise BadCall(f"--args {arguments!r} is no argument list: {error}; write it as in a call, \"1, 'a'\"") from None
+    code = code.removeprefix("\ufeff")
     try:
-        tree = ast.parse(code.removeprefix("\ufeff"))
+        tree = ast.parse(code)
     except (SyntaxError, ValueError):
         return wrap(code, function, arguments)  # the recorder says what is wrong with it
     names = bound_names(tree.body)

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from cwm_jax.report.console import print_trace
 from cwm_jax.report.frames import verdicts
@@ -12,7 +11,8 @@ from cwm_jax.tracing import Isolation, Trace, record, render
 from cwm_jax.tracing.cli import as_json
 from cwm_jax.tracing.trace import frame_as_json
 from cwm_jax.tracing.wrap import context_of
-from cwm_jax.worldmodel.predictor import model_of
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
+from cwm_jax.worldmodel.predict import WorldModel
 
 _EXITS = "exit status: 0 a whole trace was predicted; 3 the prediction breaks off; 2 the call makes no sense"
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("target", metavar="FILE[:FUNC]", help="a file with a start marker, or a function in a file")
     parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
-    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    add_flags(parser)
     parser.add_argument("--verify", action="store_true", help="run the program too and compare frame by frame")
     parser.add_argument("--format", choices=("text", "table", "json"), default="table", help="default: table")
     parser.add_argument("--unsafe", action="store_true", help="verify without bubblewrap: for programs that you trust")
@@ -34,12 +34,12 @@ def main(argv: list[str]) -> int:
 
     try:
         context = context_of(arguments.target, arguments.args)
-        model = model_of(arguments.checkpoint)
+        model = WorldModel(Choice.of(arguments).open())
         (predicted,) = model.predict([context])
         actual = None
         if arguments.verify:
             actual = record(context, isolation=Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP)
-    except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
+    except (ValueError, OSError, SandboxMissing, SandboxError) as error:
         print(f"predict: {error}", file=sys.stderr)
         return 2
     _print(predicted, actual, arguments.format)

@@ -1,80 +1,43 @@
 """Predicting what a program does without running it."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from typing import NamedTuple
 
-from cwm_jax import config as configuration
-from cwm_jax.data.prepare import VOCABULARY, DataConfig
-from cwm_jax.inference.engine import Engine, EngineConfig
-from cwm_jax.inference.request import Request, Token
-from cwm_jax.inference.streams import Streams
-from cwm_jax.model.transformer import rebuilder
-from cwm_jax.text.pieces import pieces_of_ids
-from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.trace import Event
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
-from cwm_jax.worldmodel.futures import Future, Predicted, Until
+from cwm_jax.worldmodel.models.model import Ask, Model, Said, Spoken
+from cwm_jax.worldmodel.predictors import Future, Predicted, Until
 
-_LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
+Start = tuple[str, tuple[Frame, ...]]  # a context, and the frames that stand already
 
 
 class WorldModel:
-    """A trained model with its vocabulary and its form of traces. A `Predictor`.
+    """A model as a `Predictor` and a `TracePredictor`.
 
     Attributes:
-      experiment: the configuration that it was trained with.
-      step: training steps of the checkpoint.
-      vocabulary: its vocabulary.
-      engine: answers with it.
+      model: goes on with what is asked of it.
     """
 
     what_if = True
 
-    def __init__(self, run: Path):
-        """Loads the newest checkpoint of a run's folder.
-
-        Raises:
-          FileNotFoundError: the folder is no run, or holds no checkpoint yet.
-          ValueError: its data was prepared elsewhere, so that its vocabulary and form of traces are not known here.
-        """
-        run = Path(run)
-        if not (run / "config.gin").exists():
-            raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
-        self.experiment = configuration.load([run / "config.gin"], [], Experiment)
-        if not isinstance(self.experiment.data, DataConfig):
-            raise ValueError(f"{run} learnt rows prepared elsewhere; name a run that recorded its own programs")
-        self.vocabulary = SentencePieceVocabulary.load(run / "data" / VOCABULARY)
-        self._form = self.experiment.data.form
-        self.step, params = trained_weights(run, self.experiment, self.vocabulary.vocab_size)
-        rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
-        self._trained = max(self.experiment.data.buckets)
-        config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * self._trained)
-        # Most sequences are no longer than two rows; one of any length fits.
-        pages = config.slots * math.ceil(2 * self._trained / config.page)
-        self.engine = Engine(rebuild, params, replace(config, pages=pages))
+    def __init__(self, model: Model):
+        self.model = model
 
     def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
         """The predicted trace of each context, in order.
 
-        A prediction that breaks off, for one when it is longer than any row the model was trained on, or that cannot
-        be read has `complete` False, verdict `malformed` and the frames before the break.
+        A prediction that breaks off, for one when it is longer than the model's longest answer, or that cannot be
+        written or read has `complete` False, verdict `malformed` and a reason.
 
         Args:
           contexts: sources with a marked entry.
-
-        Raises:
-          ValueError: a context is no program, or is far longer than what the model was trained on.
         """
-        requests = [self._request(self._form.context(context)) for context in contexts]
-        for context, answer in zip(contexts, self.engine.generate(requests)):
-            yield self._form.trace(context, (piece for piece, _ in self._pieces(answer.tokens)))
+        starts = [(context, ()) for context in contexts]
+        return (outcome.trace for outcome in predicted(self.model, starts, self.model.longest))
 
     def futures(
         self,
@@ -88,24 +51,20 @@ class WorldModel:
         seed: int = 0,
     ) -> list[Future]:
         """How the model goes on from given frames, as `Predictor` says; the samples are drawn together."""
-        given = self._form.prefix(context, frames)
-        given += [EVENT_TOKENS[first]] if first else []
-        asked = self._request([*self._form.context(context), *given])
-        requests = [replace(asked, temperature=temperature, seed=seed + index) for index in range(samples)]
-        with closing(Streams(self.engine, requests)) as streams:
-            return [
-                self._future(context, given, len(frames), first is not None, streams, number, until)
-                for number in streams.numbers
-            ]
+        form = self.model.form
+        given = form.prefix(context, frames) + ([EVENT_TOKENS[first]] if first else [])
+        prompt = (*form.context(context), *given)
+        asks = [Ask(prompt, self.model.longest, temperature, seed=seed + index) for index in range(samples)]
+        with self.model.speak(asks) as answers:
+            return [self._future(context, given, frames, first is not None, answer, until) for answer in answers]
 
     def _future(
         self,
         context: str,
         given: list[str],
-        known: int,
+        known: Sequence[Frame],
         asked: bool,
-        streams: Streams,
-        number: int,
+        answer: Spoken,
         until: Until | None,
     ) -> Future:
         """One future, read while it is made, and no further than `until` lets it come."""
@@ -113,17 +72,17 @@ class WorldModel:
 
         def pieces() -> Iterator[str]:
             yield from given
-            for piece, score in self._pieces(streams.tokens(number)):
+            for piece, score in answer:
                 scores.append(score)
                 yield piece
 
-        def sure(places: range) -> float:
-            return math.exp(sum(scores[places.start : places.stop]))
+        def sure(places: Sequence[int]) -> float:
+            return math.exp(sum(scores[place] for place in places))
 
         found: list[Predicted] = []
         complete, reason = False, ""
         try:
-            for told in islice(self._form.told(context, pieces()), known, None):
+            for told in islice(self.model.form.told(context, pieces(), known), len(known), None):
                 values = tuple((name, sure(places)) for name, places in told.values.items())
                 found.append(Predicted(told.frame, sure(told.head), values, asked=asked and not found))
                 if until is not None and until(found):
@@ -132,18 +91,91 @@ class WorldModel:
                 complete = True
         except TraceSyntaxError as error:
             reason = str(error)
-            if streams.finish(number) == "length":
-                reason = f"it takes more than the {self._trained:,} tokens that the model was trained on"
+            if answer.finish == "length":
+                reason = f"it takes more than {len(scores) - len(given):,} tokens, the longest answer of the model"
         return Future(tuple(found), complete, reason, sum(scores))
 
-    def _request(self, pieces: Sequence[str]) -> Request:
-        """Asks for the likeliest continuation; raises ValueError where the pieces are far more than was trained on."""
-        ids, longest = self.vocabulary.encode_segments(pieces), _LONGEST_PROMPT * self._trained
-        if len(ids) > longest:
-            raise ValueError(f"a program has {len(ids):,} tokens; this model predicts those of at most {longest:,}")
-        return Request(tuple(ids), self._trained, stop_ids=(self.vocabulary.eos_id,))
 
-    def _pieces(self, tokens: Iterable[Token]) -> Iterator[tuple[str, float]]:
-        """The pieces that tokens spell, with log-probabilities."""
-        scored = ((token.id, token.logprob) for token in tokens)
-        return pieces_of_ids(self.vocabulary, self._form.control_symbols, scored)
+class Draw(NamedTuple):
+    """How frames are drawn: temperature 0 takes the likeliest, 1 the model's own distribution."""
+
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A predicted trace, and what it comes to.
+
+    Attributes:
+      trace: the frames given and those predicted.
+      value: what the entry returns; None where the prediction does not get there.
+      reason: why it does not.
+      tokens: that were predicted.
+      confidence: probability of the text of `value` given all before, where the model tells.
+    """
+
+    trace: Trace
+    value: str | None = None
+    reason: str = ""
+    tokens: int = 0
+    confidence: float | None = None
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return self.trace.frames
+
+
+def predicted(
+    model: Model,
+    starts: Sequence[Start],
+    max_tokens: int,
+    *,
+    step: bool = False,
+    first: Event | None = None,
+    draws: Sequence[Draw] = (),
+) -> Iterator[Outcome]:
+    """How the model goes on from each start; one that its form cannot hold has the reason, and no frame.
+
+    Args:
+      step: the next frame is the return of the call that stands last, and only that one is wanted.
+      first: the event of the next frame, and only that one is wanted; None leaves it open, up to the end of the trace.
+      draws: how each is drawn; all greedily if empty.
+    """
+    form, event = model.form, "return" if step else first
+    asks: list[Ask | str] = []
+    heads: list[list[str]] = []
+    for (context, frames), draw in zip(starts, draws or [Draw()] * len(starts)):
+        head = [EVENT_TOKENS[event]] if event else []
+        try:
+            head = form.prefix(context, frames) + head
+            stop = form.frame_ends if event else ()
+            prompt = (*form.context(context), *head)
+            asks.append(Ask(prompt, max_tokens, draw.temperature, seed=draw.seed, stop=stop))
+        except ValueError as error:
+            asks.append(f"cannot be written: {error}")
+        heads.append(head)
+    answers = model.complete([ask for ask in asks if isinstance(ask, Ask)])
+    for (context, _), ask, head in zip(starts, asks, heads):
+        if isinstance(ask, str):
+            yield Outcome(Trace(context, (), complete=False, verdict="malformed", reason=ask), reason=ask)
+        else:
+            yield _outcome(model, context, head, next(answers), event)
+
+
+def _outcome(model: Model, context: str, head: list[str], said: Said, event: Event | None) -> Outcome:
+    trace = model.form.trace(context, [*head, *said.pieces])
+    if said.reason:
+        return Outcome(replace(trace, reason=said.reason), None, said.reason)
+    if said.finish == "length" and not trace.complete:
+        trace = replace(trace, reason=f"it takes more than {said.tokens:,} tokens, the longest answer of the model")
+    last = trace.frames[-1] if trace.frames else None
+    returns = last is not None and last.event == "return" and last.value is not None
+    if not (trace.complete or (event == "return" and returns)):
+        cut = "cut at the longest answer" if said.finish == "length" else f"cannot be read: {trace.reason}"
+        return Outcome(trace, None, cut, said.tokens)
+    if not returns:
+        return Outcome(trace, None, "does not end in a return", said.tokens)
+    if len(trace.frames) > 1 and trace.frames[-2].event == "exception":
+        return Outcome(trace, None, f"says that it raises {trace.frames[-2].value}", said.tokens)
+    return Outcome(trace, last.value, "", said.tokens, said.confidence(model.form.control_symbols))

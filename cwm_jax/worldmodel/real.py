@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Frame, Limits, Trace, record, record_many
 from cwm_jax.tracing.trace import UNCHANGED, Event
-from cwm_jax.worldmodel.futures import Future, Predicted, Until
+from cwm_jax.worldmodel.predictors import Future, Predicted, Until
 
 
 class RealRun:

@@ -7,11 +7,11 @@ import pytest
 from true_server import Oracle, byte_vocabulary, last_value
 
 from cwm_jax.evaluation.cruxeval import read_rows
-from cwm_jax.evaluation.endpoint import Endpoint
 from cwm_jax.evaluation.metrics import METRICS
 from cwm_jax.evaluation.runner import run_suites
 from cwm_jax.evaluation.suites import SUITES, named
 from cwm_jax.sandbox import Isolation
+from cwm_jax.worldmodel.models.endpoint import Endpoint
 
 LIMIT = 6
 ROWS = read_rows()[:LIMIT]

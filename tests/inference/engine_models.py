@@ -85,7 +85,7 @@ def requests(draw):
         stop_ids=tuple(draw(st.sets(TOKENS, max_size=3))),
         forced=tuple(draw(st.dictionaries(st.integers(0, 8), TOKENS, max_size=3)).items()),
         top_logprobs=draw(st.sampled_from([0, 0, 4])),
-        prompt_logprobs=draw(st.booleans()),
+        prompt_logprobs=draw(st.sampled_from([None, 0, 3])),
     )
 
 
@@ -97,10 +97,19 @@ def check(answer: Completion, params=None) -> None:
     np.testing.assert_allclose([token.logprob for token in answer.tokens], logprobs, atol=1e-4)
     assert answer.finish == ("stop" if ids and ids[-1] in request.stop_ids else "length")
     after = logprobs_after(params, [*request.prompt, *answer.ids])
-    if request.prompt_logprobs:
-        expected = [after[place, token] for place, token in enumerate(request.prompt[1:])]
+    if request.prompt_logprobs is None:
+        assert answer.prompt_logprobs == ()
+    else:
         assert answer.prompt_logprobs[0] is None and len(answer.prompt_logprobs) == len(request.prompt)
-        np.testing.assert_allclose(answer.prompt_logprobs[1:], expected, atol=1e-4)
+        for place, (token, one) in enumerate(zip(request.prompt[1:], answer.prompt_logprobs[1:])):
+            np.testing.assert_allclose(one.logprob, after[place, token], atol=1e-4)
+            near = [
+                1 + (after[place] > after[place, token] + gap).sum() for gap in (1e-4, -1e-4)
+            ]  # ties may go either way
+            assert near[0] <= one.rank <= near[1]
+            best = np.sort(after[place])[::-1][: request.prompt_logprobs]
+            np.testing.assert_allclose([logprob for _, logprob in one.top], best, atol=1e-4)
+            np.testing.assert_allclose([after[place, other] for other, _ in one.top], best, atol=1e-4)
     for place, token in enumerate(answer.tokens, len(request.prompt) - 1):
         best = np.sort(after[place])[::-1][: request.top_logprobs]
         np.testing.assert_allclose([logprob for _, logprob in token.top], best, atol=1e-4)

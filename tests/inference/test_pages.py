@@ -37,7 +37,7 @@ def test_siblings_read_their_prompt_once(engine):
 
 
 def test_scored_prompts_are_read_whole(engine):
-    request = Request(prompt(25, 21), 3, prompt_logprobs=True)
+    request = Request(prompt(25, 21), 3, prompt_logprobs=2)
     list(engine.generate([Request(request.prompt, 3)]))
     check(next(engine.generate([request])))
 

@@ -29,7 +29,8 @@ def test_weights_are_those_on_disk_wherever_they_lie(form, folder):
     serve = Serve(str(folder), model=model, vocabulary_size=KNOWN.vocab_size, weights=form, mesh=MeshShape(fsdp=2))
     mesh = serve.mesh_shape.build()
     with jax.set_mesh(mesh):
-        found_vocabulary, _, params = load_weights(serve, folder, mesh)
+        loaded = load_weights(serve, folder, mesh)
+        found_vocabulary, params = loaded.vocabulary, loaded.params
         assert params["blocks"]["gate"][0].shape == (MODEL.d_model, MODEL.d_ff)
         leaves = jax.tree.leaves(params["blocks"]["gate"][0])
         assert leaves[0].sharding.shard_shape(leaves[0].shape)[0] == MODEL.d_model // 2, "cut as the rules say"

@@ -100,13 +100,21 @@ def test_the_likeliest_tokens_stand_beside_each(client):
 
 
 def test_an_echo_scores_the_prompt(client, engine):
-    wanted = next(engine.generate([asked(IDS, 0, prompt_logprobs=True)])).prompt_logprobs
+    wanted = next(engine.generate([asked(IDS, 0, prompt_logprobs=2)])).prompt_logprobs
     answer = client.completions.create(
-        model="tiny", prompt=list(IDS), max_tokens=0, echo=True, logprobs=0, extra_body={"prompt_logprobs": 0}
+        model="tiny", prompt=list(IDS), max_tokens=0, echo=True, logprobs=1, extra_body={"prompt_logprobs": 2}
     )
     (choice,) = answer.choices
     assert choice.text == TEXT and choice.logprobs.token_logprobs[0] is None
-    assert choice.logprobs.token_logprobs[1:] == pytest.approx(wanted[1:], abs=1e-4)
+    assert choice.logprobs.token_logprobs[1:] == pytest.approx([one.logprob for one in wanted[1:]], abs=1e-4)
+    for token, told, one in zip(IDS[1:], choice.prompt_logprobs[1:], wanted[1:]):
+        assert told[str(token)]["rank"] == one.rank
+        assert {int(i) for i, place in told.items() if place["rank"] <= 2} == {i for i, _ in one.top}
+        assert len(told) == 2 + (one.rank > 2)
+    for name, own, tops in list(
+        zip(choice.logprobs.tokens, choice.logprobs.token_logprobs, choice.logprobs.top_logprobs)
+    )[1:]:
+        assert tops[name] == own <= max(tops.values()) and len(tops) <= 2
     assert [choice.prompt_logprobs[0]] + [
         one[str(i)]["logprob"] for i, one in zip(IDS[1:], choice.prompt_logprobs[1:])
     ] == (choice.logprobs.token_logprobs)

@@ -125,14 +125,17 @@ def test_no_body_is_an_error_of_the_server_s_own(data, server):
         (b"{", 400, ["the body is no JSON", "send one JSON object"]),
         ({"max_tokens": 3}, 400, ["prompt is missing"]),
         ({"prompt": "a", "max_tokens": "x"}, 400, ["max_tokens='x'", "valid integer"]),
-        ({"prompt": "a", "top_k": 4}, 400, ["top_k=4", "no such field"]),
+        ({"prompt": "a", "best": 4}, 400, ["best=4", "no such field"]),
+        ({"prompt": "a", "top_k": 4}, 400, ["top_k=4", "cannot do that", "send -1 or 0"]),
+        ({"prompt": "a", "prompt_logprobs": 9}, 400, ["prompt_logprobs=9", f"at most {SHAPES.top_logprobs}"]),
+        ({"prompt": "a", "stop": ["x"] * 17}, 400, ["stop="]),
         ({"prompt": "a", "frequency_penalty": 1}, 400, ["frequency_penalty=1", "cannot do that", "send 0"]),
         ({"prompt": "a", "temperature": -1}, 400, ["temperature=-1", "greater than or equal to 0"]),
         ({"prompt": [5, 100_000]}, 400, ["prompt=100000", "ids are from 0"]),
         ({"prompt": ""}, 400, ["it has no token"]),
         ({"prompt": "a", "max_tokens": 1000}, 400, ["max_tokens=1000", f"at most {SHAPES.max_length}"]),
         ({"prompt": "a", "n": 1000}, 400, ["n=1000", "ask for fewer"]),
-        ({"prompt": "a", "stop_token_ids": list(range(20))}, 400, ["stop_ids", "at most 8"]),
+        ({"prompt": "a", "stop_token_ids": list(range(20))}, 400, ["stop_token_ids=", "at most 5"]),
         ({"prompt": "a", "logprobs": 9}, 400, ["logprobs=9", f"at most {SHAPES.top_logprobs}"]),
         ({"prompt": "a", "stream": True, "prompt_logprobs": 0}, 400, ["stream=True"]),
         ({"prompt": "a" * BODY}, 413, [f"larger than {BODY:,} bytes"]),
@@ -181,15 +184,15 @@ def test_a_client_that_does_not_read_is_cancelled(folder):
     async def work():
         thread = EngineThread(served, unread=20)
         thread.start()
-        slow = await thread.submit([Request((1, 2), 300)], seconds=300)
-        quick = await thread.submit([Request((1, 2), 15)], seconds=300)  # fewer than may wait unread
+        slow = await thread.submit([Request((1, 2), 300)], seconds=300, streamed=True)
+        quick = await thread.submit([Request((1, 2), 15)], seconds=300, streamed=True)  # fewer than may wait unread
         events = [event async for some in quick for event in some]
         while served.engine.busy:
             await asyncio.sleep(0.01)
         with pytest.raises(TooSlow):
             async for _ in slow:
                 pass
-        late = await thread.submit([Request((1, 2), 300)], seconds=0.0)
+        late = await thread.submit([Request((1, 2), 300)], seconds=0.0, streamed=True)
         with pytest.raises(TimeoutError):
             async for _ in late:
                 await asyncio.sleep(0.05)

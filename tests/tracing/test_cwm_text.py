@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from cwm_jax.evaluation.metrics import METRICS, trace_metrics
 from cwm_jax.text import special_tokens as tokens
 from cwm_jax.tracing import parse, render
 from cwm_jax.tracing.cwm_text import CwmText
+from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError, source_lines, to_json
+from cwm_jax.tracing.trace import UNCHANGED
 
 FORM = CwmText()
 VECTORS = [json.loads(line) for line in Path("tests/data/trace_vectors.jsonl").read_text().splitlines()[:20]]
@@ -73,3 +76,51 @@ def test_no_pieces_are_refused(pieces):
     (frame,) = FORM.trace("", pieces).frames
     assert (frame.locals, frame.value) == (None, None)
     assert trace_metrics(replace(TRACES[0], frames=(frame,), complete=False), TRACES[0], len)["state_exact"] == 0
+
+
+def cut(pieces, data):
+    """The pieces, plain text in several, and for each the index of the one that it was part of."""
+    found = []
+    for index, piece in enumerate(pieces):
+        places = [0, len(piece)]
+        if piece not in tokens.TRACE_TOKENS:
+            places = sorted({*places, *data.draw(st.lists(st.integers(0, len(piece)), max_size=6))})
+        found += [(piece[start:end], index) for start, end in pairwise(places)]
+    return found
+
+
+@given(some_trace, st.data())
+def test_frames_are_told_with_their_places_however_text_is_cut(trace, data):
+    fragments = cut(FORM.frames(trace), data)
+    texts = [text for text, _ in fragments]
+    told = list(FORM.told(trace.context, texts))
+    assert tuple(one.frame for one in told) == trace.frames
+    lines = source_lines(trace.context)
+    for one in told:
+        frame = one.frame
+        assert lines[frame.line - 1] == frame.source
+        assert "".join(texts[place] for place in one.head) == EVENT_TOKENS[frame.event] + frame.source
+        spelled = {name: "".join(texts[place] for place in places) for name, places in one.values.items()}
+        if frame.locals is None:
+            assert spelled == {"": to_json(frame.value) + tokens.FRAME_SEP}
+            continue
+        shown = {name: value for name, value in frame.locals if value != UNCHANGED}
+        assert spelled.keys() == shown.keys()
+        assert all(to_json(value) in spelled[name] for name, value in shown.items())
+
+
+@given(some_trace, st.data())
+def test_a_frame_is_told_as_soon_as_it_is_closed(trace, data):
+    pieces = FORM.frames(trace)
+    cut_at = data.draw(st.integers(0, len(pieces) - 1))
+    seen = []
+    with pytest.raises(TraceSyntaxError, match="breaks off"):
+        for one in FORM.told(trace.context, pieces[:cut_at]):
+            seen.append(one.frame)
+    assert len(seen) == pieces[:cut_at].count(tokens.FRAME_SEP)
+
+
+def test_a_line_that_the_program_does_not_have_ends_it():
+    pieces = [tokens.LINE_SEP, "{}", tokens.ACTION_SEP, "    no such line\n", tokens.FRAME_SEP]
+    with pytest.raises(TraceSyntaxError, match="no line 'no such line'"):
+        list(FORM.told(TRACES[0].context, pieces))

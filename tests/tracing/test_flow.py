@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from cwm_jax.tracing import Isolation, record_many
-from cwm_jax.tracing.compact.flow import END, Flow, Step
+from cwm_jax.tracing.flow import END, Flow, Step
 from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.trace import Trace
 from cwm_jax.tracing.wrap import wrap

@@ -64,9 +64,9 @@ def weights(out: Path):
     import jax
 
     from cwm_jax.training.state import trained_weights
-    from cwm_jax.worldmodel.predict import WorldModel
+    from cwm_jax.worldmodel.models.local import LocalModel
 
-    model = WorldModel(out)
+    model = LocalModel(out)
     step, params = trained_weights(out, model.experiment, model.vocabulary.vocab_size)
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
@@ -160,23 +160,23 @@ DAMAGE = {
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_readers_too_use_the_checkpoint_before(damage, copy, capfd):
-    from cwm_jax.worldmodel.predict import WorldModel
+    from cwm_jax.worldmodel.models.local import LocalModel
 
     before, newest = saved_steps(copy)
     damage(copy / "checkpoints" / str(newest))
-    assert WorldModel(copy).step == before
+    assert LocalModel(copy).step == before
     assert f"checkpoint of step {newest}: " in capfd.readouterr().err
     assert saved_steps(copy) == [before, newest]  # a reader moves nothing
 
 
 def test_when_no_checkpoint_is_whole_nothing_starts_over(copy):
-    from cwm_jax.worldmodel.predict import WorldModel
+    from cwm_jax.worldmodel.models.local import LocalModel
 
     for step in saved_steps(copy):
         cut(largest_file(copy / "checkpoints" / str(step) / "state"))
     one, two = saved_steps(copy)
     with pytest.raises(DamagedCheckpoint, match=f"step {two}: .*; step {one}: .*delete this folder to start") as raised:
-        WorldModel(copy)
+        LocalModel(copy)
     assert "\n" not in str(raised.value)
 
 

@@ -286,7 +286,8 @@ def test_what_the_extension_starts_answers(tmp_path):
     ) as adapter:
         editor = Editor(adapter.stdin, adapter.stdout)
         properties = debugger["configurationAttributes"]["launch"]["properties"]
-        assert {"program", "function", "args", "stopOnEntry", "real", "checkpoint"} == set(properties)
+        model = {"checkpoint", "endpoint", "model", "vocabulary"}
+        assert {"program", "function", "args", "stopOnEntry", "real"} | model == set(properties)
         assert "nowhere" in editor.send("launch", {"program": "nowhere.py"}).message
         editor.disconnect()
         assert adapter.wait(20) == 0

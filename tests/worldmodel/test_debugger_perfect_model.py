@@ -6,6 +6,7 @@ import pytest
 
 from cwm_jax.inference.request import Finish, Token
 from cwm_jax.sandbox import Isolation
+from cwm_jax.text.pieces import pieces_of_ids
 from cwm_jax.text.vocabulary import train_vocabulary
 from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact import Compact
@@ -15,6 +16,7 @@ from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.debugger import Program, Session
 from cwm_jax.worldmodel.debugger.outcomes import Refused
+from cwm_jax.worldmodel.models.local import LocalModel
 from cwm_jax.worldmodel.predict import WorldModel
 from cwm_jax.worldmodel.real import RealRun, paired
 
@@ -45,7 +47,7 @@ class Right:
 
     def submit(self, request):
         given = request.prompt[len(self._model.vocabulary.encode_segments(FORM.context(self._context))) :]
-        pieces = [piece for piece, _ in self._model._pieces([Token(one, 0.0, 0) for one in given])]
+        pieces = [piece for piece, _ in pieces_of_ids(self._model.vocabulary, FORM.control_symbols, zip(given, given))]
         asked = EVENT_OF[pieces[-1]] if pieces and pieces[-1] in EVENT_OF else None
         frames = []
         with pytest.raises(TraceSyntaxError):
@@ -76,9 +78,10 @@ def vocabulary():
 
 @pytest.mark.parametrize("context", CONTEXTS, ids=["raises", "strawberry", "composed"])
 def test_any_walk_shows_the_real_run(vocabulary, context):
-    model = WorldModel.__new__(WorldModel)
-    model.vocabulary, model._form, model._trained = vocabulary, FORM, 100_000
-    model.engine = Right(model, context)
+    local = LocalModel.__new__(LocalModel)
+    local.vocabulary, local.form, local.longest = vocabulary, FORM, 100_000
+    local.engine = Right(local, context)
+    model = WorldModel(local)
     true = REAL.trace(context).frames
     rng = Random(3)
     for _ in range(8):
@@ -96,4 +99,4 @@ def test_any_walk_shows_the_real_run(vocabulary, context):
         session.reset()
         session.continue_()
         assert tuple(each.frame for each in session.frames) == true
-        assert not model.engine.busy
+        assert not local.engine.busy

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from cwm_jax.evaluation.halting import PROVED, evaluate_halting
+from cwm_jax.evaluation.halting import PROVED, Halting
 from cwm_jax.evaluation.halting_programs import programs
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, record
@@ -85,10 +85,14 @@ def test_the_reasons_of_the_benchmark_can_be_checked_again(place):
 
 
 def test_real_rollouts_are_never_wrong():
-    result = evaluate_halting(RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=128, wall_seconds=5.0)), limit=26)
-    assert result["programs"] == 26 and result["false_loops"] == result["false_terminates"] == 0
-    assert result["accuracy"] + result["unknown"] == 1 and result["accuracy"] > 0.5
-    assert result["spared"]["programs"] == round(26 * result["accuracy"])
+    limits = Limits(max_frames=128, wall_seconds=5.0)
+    suite = Halting(lambda model: RealRun(Isolation.LIMITS_ONLY, limits))
+    items = suite.items(None)[:26]
+    result = suite.score(list(suite.records(None, items, Isolation.LIMITS_ONLY)))
+    details = result["details"]
+    assert result["n"] == 26 and details["false_loops"] == details["false_terminates"] == 0
+    assert result["score"] + details["unknown"] == 1 and result["score"] > 0.5
+    assert details["spared"]["programs"] == round(26 * result["score"])
 
 
 # The verb.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from cwm_jax.evaluation.holes import evaluate_holes, tasks
+from cwm_jax.evaluation.holes import Holes, tasks
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, record
 from cwm_jax.worldmodel.holes import Enumeration, Shape, fill
@@ -176,12 +176,13 @@ def test_tasks_are_solved_by_what_was_masked():
 
 
 def test_real_rollouts_fill_at_least_what_enumeration_does():
-    result = evaluate_holes(
-        RealRun(Isolation.LIMITS_ONLY, Limits(max_frames=300, wall_seconds=5.0)), 4, 2, 16, Isolation.LIMITS_ONLY
-    )
-    assert result["tasks"] == 4 and result["solved"] >= result["enumeration"]
-    assert result["solved"] > 0 and result["predicted"] == 4 * 16
-    assert result["executions"] <= 8 and result["enumeration_executions"] <= 8
+    limits = Limits(max_frames=300, wall_seconds=5.0)
+    suite = Holes(budget=2, candidates=16, predictor=lambda model: RealRun(Isolation.LIMITS_ONLY, limits))
+    result = suite.score(list(suite.records(None, tasks()[:4], Isolation.LIMITS_ONLY)))
+    details = result["details"]
+    assert result["n"] == 4 and result["score"] >= details["enumeration"]
+    assert result["score"] > 0 and details["predicted"] == 4 * 16
+    assert details["executions"] <= 8 and details["enumeration_executions"] <= 8
 
 
 # The verb.

@@ -91,7 +91,7 @@ def test_bad_calls_are_explained(arguments, complaint, trained_run):
 def test_what_cannot_be_predicted_is_explained(text, complaint, trained_run, tmp_path):
     (tmp_path / "odd.py").write_text(text)
     done = run("predict", tmp_path / "odd.py", "--checkpoint", trained_run)
-    assert done.returncode == 2 and complaint in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 3 and complaint in done.stderr and "Traceback" not in done.stderr
 
 
 def test_evaluating_what_is_no_run_is_explained(tmp_path):

@@ -9,12 +9,13 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import record_many
 from cwm_jax.tracing.sources import strawberry
 from cwm_jax.tracing.trace import Trace
+from cwm_jax.worldmodel.models.local import LocalModel
 from cwm_jax.worldmodel.predict import WorldModel
 
 
 @pytest.fixture(scope="module")
 def model(trained_run):
-    return WorldModel(trained_run)
+    return WorldModel(LocalModel(trained_run))
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +84,11 @@ def test_samples_are_drawn_by_seed_and_told_with_their_probability(model, traces
 
 def test_what_is_read_no_further_leaves_nothing_in_the_engine(model, traces):
     model.futures(traces[0].context, traces[0].frames[:4], samples=3, temperature=1.0, until=lambda new: True)
-    assert not model.engine.busy
+    assert not model.model.engine.busy
 
 
 def test_a_past_that_is_far_too_long_is_refused(model, traces):
     trace = traces[0]
-    with pytest.raises(ValueError, match="tokens; this model predicts"):
+    with pytest.raises(ValueError, match="tokens; this checkpoint reads at most"):
         model.futures(trace.context, trace.frames[:5] + trace.frames[4:5] * 2000)
     assert isinstance(trace, Trace)

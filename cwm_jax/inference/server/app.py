@@ -23,7 +23,7 @@ from cwm_jax.inference.server.conversations import Conversation
 from cwm_jax.inference.server.errors import ApiError, invalid
 from cwm_jax.inference.server.gate import Gate
 from cwm_jax.inference.server.meters import Clock, Meters
-from cwm_jax.inference.server.pieces import Piece, Spoken, pieces
+from cwm_jax.inference.server.pieces import Piece, Spoken, joined, pieces
 from cwm_jax.inference.server.thread import Answers, EngineFailed, EngineThread, TooSlow
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ class Site:
             "created": self._created,
             "owned_by": "cwm_jax",
             "max_model_len": engine.config.max_length,
+            "weights": self._served.weights,
             "weights_version": engine.version,
         }
         return JSONResponse(model if name is not None else {"object": "list", "data": [model]})
@@ -91,18 +92,17 @@ class Site:
         return PlainTextResponse(self._meters.text(), media_type="text/plain; version=0.0.4")
 
     async def _answer(self, request: Request, kind: type, work: type) -> Response:
-        try:
-            body = kind.model_validate_json(await _read(request, self._limits.body))
-        except ValidationError as error:
-            raise invalid(error) from None
+        raw, clock = await _read(request, self._limits.body), self._meters.clock()
+        # Reading, encoding and writing what is large takes long; others are answered meanwhile.
+        body = await asyncio.to_thread(_validated, kind, raw)
         if body.model is not None:
             self._check_model(body.model)
-        job, clock = work(body, self._served, self._limits), self._meters.clock()
+        job = await asyncio.to_thread(work, body, self._served, self._limits)
         answers = await _unless_gone(request, self._submit(job))
         if body.stream:
             return _Stream(_events(job, self._spoken(job, answers, clock)), answers)
         try:
-            return _json(await _unless_gone(request, _whole(job, self._spoken(job, answers, clock))))
+            return await _unless_gone(request, _whole(job, self._spoken(job, answers, clock)))
         except TimeoutError:
             raise ApiError(504, f"no answer in {self._limits.seconds:g} s; ask for fewer tokens") from None
         except EngineFailed as error:
@@ -112,7 +112,7 @@ class Site:
 
     async def _submit(self, job: Completions | Conversation) -> Answers:
         try:
-            return await self._thread.submit(job.asked.requests, self._limits.seconds)
+            return await self._thread.submit(job.asked.requests, self._limits.seconds, bool(job.body.stream))
         except QueueFull as error:
             raise ApiError(429, f"too many requests wait: {error}", code="queue_full") from None
         except ValueError as error:
@@ -168,12 +168,20 @@ async def _events(job: Completions | Conversation, spoken: AsyncIterator[tuple[i
     yield "data: [DONE]\n\n"
 
 
-async def _whole(job: Completions | Conversation, spoken: AsyncIterator[tuple[int, Piece]]) -> dict[str, Any]:
+async def _whole(job: Completions | Conversation, spoken: AsyncIterator[tuple[int, Piece]]) -> Response:
     """The answers as one object."""
-    gathered = [Piece() for _ in job.asked.requests]
+    gathered: list[list[Piece]] = [[] for _ in job.asked.requests]
     async for index, piece in spoken:
-        gathered[index] += piece
-    return job.whole(gathered)
+        gathered[index].append(piece)
+    return await asyncio.to_thread(lambda: _json(job.whole(list(map(joined, gathered)))))
+
+
+def _validated(kind: type[T], raw: bytes) -> T:
+    """The body; raises ApiError where it is none."""
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 async def _unless_gone(request: Request, work: Awaitable[T]) -> T:

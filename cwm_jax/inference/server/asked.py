@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cwm_jax.inference.request import Request
+from cwm_jax.inference.request import Request, Scored
 from cwm_jax.inference.served import Limits, Served
 from cwm_jax.inference.server.bodies import Sampling
 from cwm_jax.inference.server.errors import ApiError, refused
@@ -38,33 +38,42 @@ def asked(
     prompts: Sequence[Sequence[int]],
     most: int | None,
     top: int,
-    scored: bool,
+    scored: int | None,
 ) -> Asked:
     """The requests of a body.
 
-    Choice i is drawn with seed `seed + i`; without a seed, with one of its own.
+    Choice i of every prompt is drawn with seed `seed + i`; without a seed, each prompt has one of its own.
 
     Args:
       body: the rest of what it asks for.
       prompts: ids of each.
       most: tokens of an answer; None for as many as there is room for, up to the default.
       top: likeliest tokens beside each.
-      scored: whether the tokens of prompts get log-probabilities.
+      scored: likeliest tokens beside each of a prompt; None where prompts are not scored.
 
     Raises:
       ApiError: there is no room for it, or an id is none.
     """
-    room, count = served.engine.config.max_length, body.n or 1
+    room, count, known = served.engine.config.max_length, body.n or 1, served.engine.config.top_logprobs
+    if (body.prompt_logprobs or 0) > known:
+        raise refused("prompt_logprobs", body.prompt_logprobs, f"send at most {known}")
     if count * len(prompts) > limits.answers:
         raise refused(
             "n", count, f"{len(prompts)} prompts times n is more than {limits.answers} answers; ask for fewer"
         )
     if odd := [token for token in body.stop_token_ids or () if not 0 <= token < served.vocabulary.vocab_size]:
         raise refused("stop_token_ids", odd[0], f"ids are from 0 to {served.vocabulary.vocab_size - 1}")
-    seed = secrets.randbits(63) if body.seed is None else body.seed
     temperature = 1.0 if body.temperature is None else body.temperature
     own = () if body.ignore_eos else own_ends(served.vocabulary)
     ids = tuple(dict.fromkeys(body.stop_token_ids or ()))
+    stops = tuple(dict.fromkeys((*own, *ids)))
+    if len(stops) > served.engine.config.stop_ids:
+        raise refused("stop_token_ids", list(ids), f"send at most {served.engine.config.stop_ids - len(own)}")
+    told = sum(map(len, prompts)) * (1 + (scored or 0))
+    if scored is not None and told > limits.scores:
+        raise refused(
+            "prompt_logprobs", scored, f"that are {told:,} scores, at most {limits.scores:,} are told; ask less"
+        )
     requests = []
     for prompt in prompts:
         if not prompt:
@@ -79,17 +88,19 @@ def asked(
                 "max_tokens",
                 "context_length_exceeded",
             )
+        seed = secrets.randbits(63) if body.seed is None else body.seed
+        prompt = tuple(prompt)
         for choice in range(count):
             requests.append(
                 Request(
-                    tuple(prompt),
+                    prompt,
                     wanted,
                     temperature=temperature if temperature >= _GREEDY else 0.0,
                     top_p=1.0 if body.top_p is None else body.top_p,
                     seed=(seed + choice) % 2**64,
-                    stop_ids=tuple(dict.fromkeys((*own, *ids))),
+                    stop_ids=stops,
                     top_logprobs=top,
-                    prompt_logprobs=scored and choice == 0,
+                    prompt_logprobs=scored if choice == 0 else None,
                 )
             )
     hidden = control_ids(served.vocabulary) if body.skip_special_tokens else frozenset()
@@ -133,13 +144,22 @@ def usage(asked: Asked, made: Sequence[int]) -> dict[str, int]:
 
 
 def prompt_scores(
-    vocabulary: Vocabulary, prompt: Sequence[int], scores: Sequence[float | None]
+    vocabulary: Vocabulary, prompt: Sequence[int], scores: Sequence[Scored | None], top: int
 ) -> list[dict[str, Any] | None]:
-    """vLLM's `prompt_logprobs`: of each token but the first its log-probability, under its id."""
-    return [
-        None if logprob is None else {str(token): {"logprob": logprob, "decoded_token": vocabulary.decode([token])}}
-        for token, logprob in zip(prompt, scores)
-    ]
+    """vLLM's `prompt_logprobs`: of each token but the first, by id, how it and the `top` likeliest were taken."""
+
+    def told(logprob: float, rank: int, token: int) -> dict[str, Any]:
+        return {"logprob": logprob, "rank": rank, "decoded_token": vocabulary.decode([token])}
+
+    found: list[dict[str, Any] | None] = []
+    for token, one in zip(prompt, scores):
+        if one is None:
+            found.append(None)
+            continue
+        likeliest = enumerate(one.top[:top], start=1)
+        place = {str(other): told(logprob, rank, other) for rank, (other, logprob) in likeliest}
+        found.append({str(token): told(one.logprob, one.rank, token)} | place)
+    return found
 
 
 def finish_reason(piece: Piece) -> str | None:

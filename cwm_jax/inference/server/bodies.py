@@ -6,12 +6,13 @@ OpenAI has for its own accounts are taken and not looked at.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
 
 from cwm_jax.text.chat import TOOL_NAME
 
 Count = Annotated[int, Field(ge=1)]
-Ids = list[int]
+Ids = Annotated[list[int], FailFast()]
+Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(pattern=f"^{TOOL_NAME.pattern}$")]
 
 
@@ -36,6 +37,7 @@ class StreamOptions(_Body):
 
     include_usage: bool = False
     include_obfuscation: bool = False
+    continuous_usage_stats: _only(False) = None
 
 
 class Sampling(_Body):
@@ -47,7 +49,7 @@ class Sampling(_Body):
       skip_special_tokens: whether text leaves control tokens out.
       return_token_ids: whether ids come beside text.
       return_tokens_as_token_ids: whether log-probabilities name tokens `token_id:ID`.
-      prompt_logprobs: 0 for the log-probability of each token of the prompt.
+      prompt_logprobs: each token of the prompt with its log-probability and rank, and so many of the likeliest.
     """
 
     model: str | None = None
@@ -55,7 +57,7 @@ class Sampling(_Body):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     n: Count | None = 1
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     stop_token_ids: Ids | None = None
@@ -63,23 +65,21 @@ class Sampling(_Body):
     skip_special_tokens: bool = True
     return_token_ids: bool | None = False
     return_tokens_as_token_ids: bool | None = False
-    prompt_logprobs: _only(0) = None
+    prompt_logprobs: Annotated[int, Field(ge=0)] | None = None
     frequency_penalty: _only(0) = None
     presence_penalty: _only(0) = None
     logit_bias: _only({}) = None
+    top_k: _only(-1, 0) = None
+    min_p: _only(0) = None
+    min_tokens: _only(0) = None
+    repetition_penalty: _only(1) = None
+    add_special_tokens: _only(False) = None
     user: str | None = None
     metadata: Any = None
     store: Any = None
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
-
-    @field_validator("stop")
-    @classmethod
-    def _stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if stop is not None and "" in ([stop] if isinstance(stop, str) else stop):
-            raise ValueError("a stop string must not be empty; leave it out")
-        return stop
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -149,12 +149,12 @@ class MessageBody(_Body):
 
 
 class FunctionBody(_Body):
-    """A function that may be called."""
+    """A function that may be called; that arguments keep to a `strict` schema is the model's word alone."""
 
     name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: _only(False) = None
+    strict: bool | None = None
 
 
 class ToolBody(_Body):
@@ -200,7 +200,7 @@ class ChatBody(Sampling):
     """`POST /v1/chat/completions`.
 
     Reasoning is on unless one of `reasoning.enabled`, `chat_template_kwargs.enable_thinking` or `reasoning_effort`
-    (`none`) turns it off, as in the release's template.
+    (`none`) turns it off, as in the release's template, or nobody asked for it and the answer must begin with a call.
     """
 
     messages: Annotated[list[MessageBody], Field(min_length=1)]
@@ -210,7 +210,7 @@ class ChatBody(Sampling):
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
     tools: list[ToolBody] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
-    parallel_tool_calls: _only(True) = None
+    parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     chat_template_kwargs: TemplateArguments | None = None
@@ -224,7 +224,8 @@ class ChatBody(Sampling):
             self.chat_template_kwargs is None or self.chat_template_kwargs.enable_thinking,
             self.reasoning_effort != "none",
         )
-        return all(switches)
+        asked = self.reasoning or self.chat_template_kwargs or self.reasoning_effort
+        return all(switches) and bool(asked or self.tool_choice in (None, "none", "auto"))
 
     @property
     def keep_reasoning(self) -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import itertools
 import signal
 import socket
 import sys
@@ -131,17 +130,8 @@ def _is_local(host: str) -> bool:
 
 def _warm_up(served) -> None:
     """Compiles all that requests need, before the first of them comes: a client would wait, and all others with it."""
-    from cwm_jax.inference.batches import Batches
-    from cwm_jax.inference.request import Request
     from cwm_jax.report.progress import progress
 
-    longest, vocab_size = served.engine.config.max_length, served.vocabulary.vocab_size
-    calls = [(rows, min(length, longest)) for rows, length in Batches(served.engine.config).shapes()]
-    first = itertools.count()  # of each prompt, so that none finds its beginning in a cache
-    with served.in_force(), progress("compiling", 1 + len(calls), unit="steps") as bar:
-        served.engine.compile()
-        bar.update(1)
-        for done, (rows, length) in enumerate(calls, start=2):  # the programs that score prompts
-            prompts = [(next(first) % vocab_size, *[0] * (length - 1)) for _ in range(rows)]
-            list(served.engine.generate([Request(prompt, 0, prompt_logprobs=True) for prompt in prompts]))
-            bar.update(done)
+    with served.in_force(), progress("compiling", 100, unit="%") as bar:
+        for share in served.engine.compile():
+            bar.update(round(100 * share))

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cwm_jax.inference.request import Token
+from cwm_jax.inference.request import Scored, Token
 from cwm_jax.inference.served import Limits, Served
 from cwm_jax.inference.server.asked import Asked, Head, asked, finish_reason, prompt_scores, usage
 from cwm_jax.inference.server.bodies import CompletionBody
 from cwm_jax.inference.server.errors import refused
 from cwm_jax.inference.server.pieces import Piece, spell
+from cwm_jax.text.streams import Speller
 
 
 class Completions:
@@ -20,8 +21,9 @@ class Completions:
 
     def __init__(self, body: CompletionBody, served: Served, limits: Limits):
         self.body, self._vocabulary = body, served.vocabulary
-        scored = body.prompt_logprobs is not None or bool(body.echo and body.logprobs is not None)
-        if scored and body.stream:
+        wanted = [body.prompt_logprobs, body.logprobs if body.echo else None]
+        scored = max((count for count in wanted if count is not None), default=None)
+        if scored is not None and body.stream:
             raise refused("stream", True, "scores of a prompt come with the whole answer; send false")
         if not (prompts := body.prompts):
             raise refused("prompt", [], "it holds no prompt; send at least one")
@@ -32,8 +34,10 @@ class Completions:
         self.asked: Asked = asked(body, served, limits, ids, most, body.logprobs or 0, scored)
         self._texts = [p if isinstance(p, str) else self._shown(p) for p in prompts] if body.echo else []
         self._head = Head("text_completion", "cmpl", served.name)
+        # Where each token begins in what is told: those that are hidden take no room there.
         self._written = [0] * len(self.asked.requests)
-        self._last_scores: Sequence[float | None] = ()
+        self._spellers = [Speller(self._vocabulary, self.asked.ends.hidden) for _ in self.asked.requests]
+        self._last_scores: Sequence[Scored | None] = ()
 
     def _ids(self, prompt: str | list[int]) -> Sequence[int]:
         """A text as it stands, without a token that begins it: whoever wants one sends ids."""
@@ -72,30 +76,34 @@ class Completions:
         choice["logprobs"] = None
         if self.body.logprobs is not None:
             scored = list(zip(prompt, self._scores(index, piece))) if echo else []
-            choice["logprobs"] = self._logprobs(index, scored, piece.tokens)
+            choice["logprobs"] = self._logprobs(index, scored, piece.tokens, self.body.logprobs)
         if self.body.prompt_logprobs is not None and begins:
-            choice["prompt_logprobs"] = prompt_scores(self._vocabulary, prompt, self._scores(index, piece))
+            scores, top = self._scores(index, piece), self.body.prompt_logprobs
+            choice["prompt_logprobs"] = prompt_scores(self._vocabulary, prompt, scores, top)
         if self.body.return_token_ids:
             choice["prompt_token_ids"] = list(prompt) if begins else None
             choice["token_ids"] = [token.id for token in piece.tokens]
         return choice
 
-    def _scores(self, index: int, piece: Piece) -> Sequence[float | None]:
-        """Log-probabilities of the prompt: its first choice has them, and the others come after it."""
+    def _scores(self, index: int, piece: Piece) -> Sequence[Scored | None]:
+        """How the prompt was taken: its first choice has that, and the others come after it."""
         if piece.prompt_logprobs:
             self._last_scores = piece.prompt_logprobs
         return self._last_scores
 
-    def _logprobs(self, index: int, prompt: list[tuple[int, float | None]], tokens: Sequence[Token]) -> dict[str, Any]:
-        """OpenAI's `logprobs`; of a prompt's token the likeliest are not known, only itself."""
+    def _logprobs(
+        self, index: int, prompt: list[tuple[int, Scored | None]], tokens: Sequence[Token], count: int
+    ) -> dict[str, Any]:
+        """OpenAI's `logprobs`, with the `count` likeliest of each place."""
         by_id = bool(self.body.return_tokens_as_token_ids)
         names, scores, tops, offsets = [], [], [], []
-        for token, logprob, top in (*((t, p, ()) for t, p in prompt), *((t.id, t.logprob, t.top) for t in tokens)):
+        scored = [(token, one.logprob, one.top) if one else (token, None, ()) for token, one in prompt]
+        for token, logprob, top in (*scored, *((token.id, token.logprob, token.top) for token in tokens)):
             name = spell(self._vocabulary, token, by_id)
-            likeliest = {spell(self._vocabulary, other, by_id): score for other, score in top}
+            likeliest = {spell(self._vocabulary, other, by_id): score for other, score in top[:count]}
             names.append(name)
             scores.append(logprob)
             tops.append(None if logprob is None else {**likeliest, name: logprob})
             offsets.append(self._written[index])
-            self._written[index] += len(name)
+            self._written[index] += len(self._spellers[index]([token]))
         return {"tokens": names, "token_logprobs": scores, "top_logprobs": tops, "text_offset": offsets}

@@ -38,7 +38,7 @@ class Conversation:
         except ValueError as error:
             raise ApiError(400, str(error), "messages") from None
         most = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
-        self.asked: Asked = asked(body, served, limits, [ids], most, top, body.prompt_logprobs is not None)
+        self.asked: Asked = asked(body, served, limits, [ids], most, top, body.prompt_logprobs)
         self._head = Head("chat.completion", "chatcmpl", served.name)
         self._parsers = [self._parser() for _ in self.asked.requests]
         self._called = [0] * len(self.asked.requests)
@@ -58,7 +58,7 @@ class Conversation:
         parts = self._parsers[index](piece.text)
         if piece.finish:
             parts += self._parsers[index].end()
-        deltas = [self._delta(index, part) for part in parts]
+        deltas = [self._delta(index, part) for part in self._wanted(parts, self._called[index])]
         whole = piece._replace(finish=None, stop=None)
         chunks = [self._chunk([self._in_stream(index, delta, Piece())]) for delta in deltas[:-1]]
         if deltas or piece.tokens:
@@ -80,7 +80,9 @@ class Conversation:
         )
         prompt = self.asked.requests[0].prompt
         if self.body.prompt_logprobs is not None:
-            answer["prompt_logprobs"] = prompt_scores(self._vocabulary, prompt, pieces[0].prompt_logprobs)
+            answer["prompt_logprobs"] = prompt_scores(
+                self._vocabulary, prompt, pieces[0].prompt_logprobs, self.body.prompt_logprobs
+            )
         if self.body.return_token_ids:
             answer["prompt_token_ids"] = list(prompt)
         return answer
@@ -103,7 +105,7 @@ class Conversation:
             )  # fmt: skip
         if isinstance(choice, ToolChoice):
             return tool_start(choice.function.name)
-        return tool_start(names[0]) if len(names) == 1 else tool_start("").rstrip("\n>")
+        return tool_start(names[0]) if len(names) == 1 else tool_start("").rstrip(" \n>")
 
     def _parser(self) -> AnswerParser:
         return AnswerParser(self.body.thinking, [tool.name for tool in self._tools], self._opening)
@@ -114,6 +116,13 @@ class Conversation:
     def _in_stream(self, index: int, delta: dict[str, Any], piece: Piece) -> dict[str, Any]:
         return {"index": index, "delta": delta, **self._beside(index, piece)}
 
+    def _wanted(self, parts: Sequence[Said | Call], called: int) -> list[Said | Call]:
+        """What is told: of several calls the first alone, where the caller wants one at a time."""
+        if self.body.parallel_tool_calls is not False:
+            return list(parts)
+        calls = [part for part in parts if isinstance(part, Call)][: max(0, 1 - called)]
+        return [part for part in parts if isinstance(part, Said) or part in calls]
+
     def _delta(self, index: int, part: Said | Call) -> dict[str, Any]:
         if isinstance(part, Said):
             return {"reasoning_content" if part.kind == "reasoning" else part.kind: part.text}
@@ -121,7 +130,7 @@ class Conversation:
         return {"tool_calls": [{"index": self._called[index] - 1, **_call(part)}]}
 
     def _choice(self, index: int, piece: Piece) -> dict[str, Any]:
-        parts = [*self._parsers[index](piece.text), *self._parsers[index].end()]
+        parts = self._wanted([*self._parsers[index](piece.text), *self._parsers[index].end()], 0)
         said = {
             kind: "".join(p.text for p in parts if isinstance(p, Said) and p.kind == kind)
             for kind in ("reasoning", "content")

@@ -16,7 +16,11 @@ _KINDS = {
     503: "server_error",
     504: "timeout_error",
 }
-_RETRY = "1"  # seconds: a slot is free again after a few steps
+_HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "1"},  # seconds: a slot is free again after a few steps
+    504: {"x-should-retry": "false"},  # OpenAI's client would have the long answer made three times
+}
 
 
 class ApiError(Exception):
@@ -40,8 +44,7 @@ class ApiError(Exception):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        headers = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": _RETRY}}.get(self.status)
-        return JSONResponse(self.body, self.status, headers)
+        return JSONResponse(self.body, self.status, _HEADERS.get(self.status))
 
 
 def refused(field: str, value: Any, fix: str, code: str | None = None) -> ApiError:

@@ -5,6 +5,7 @@ import hmac
 import time
 from collections.abc import Sequence
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cwm_jax.inference.served import Limits
@@ -46,12 +47,17 @@ class Gate:
                 await self._app(scope, receive, sending)
         except ApiError as error:
             await error.response()(scope, receive, sending)
+        except ClientDisconnect:
+            status = 499
         except TimeoutError:
             if status:
                 raise  # the client does not read; its connection is closed
             await ApiError(504, f"{self._limits.seconds:g} s were not enough; send less").response()(
                 scope, receive, sending
             )
+        except Exception:
+            status = 500  # told by the server's last resort, around all of this
+            raise
         finally:
             if status in (0, 499):
                 self._meters.gone()

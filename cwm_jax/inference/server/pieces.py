@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cwm_jax.inference.request import Finish, Reason, Token
+from cwm_jax.inference.request import Finish, Reason, Scored, Token
 from cwm_jax.inference.server.thread import Answers
 from cwm_jax.text.special_tokens import STOP_TOKENS
 from cwm_jax.text.streams import Speller, StopStrings
@@ -26,10 +26,14 @@ class Piece(NamedTuple):
     tokens: tuple[Token, ...] = ()
     finish: Reason | None = None
     stop: str | int | None = None
-    prompt_logprobs: tuple[float | None, ...] = ()
+    prompt_logprobs: tuple[Scored | None, ...] = ()
 
-    def __add__(self, later: "Piece") -> "Piece":
-        return Piece(self.text + later.text, self.tokens + later.tokens, *later[2:])
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """One piece for several that follow each other."""
+    text = "".join(piece.text for piece in pieces)
+    tokens = tuple(token for piece in pieces for token in piece.tokens)
+    return Piece(text, tokens, *pieces[-1][2:]) if pieces else Piece()
 
 
 @dataclass(frozen=True)

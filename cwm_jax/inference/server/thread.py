@@ -5,6 +5,7 @@ loop in one call. Nobody waits for a client: what a slow one leaves unread is bo
 """
 
 import asyncio
+import math
 import queue
 import threading
 from collections import deque
@@ -31,8 +32,8 @@ class Answers:
     TooSlow, EngineFailed, or TimeoutError after `seconds`.
     """
 
-    def __init__(self, thread: "EngineThread", numbers: Sequence[int], seconds: float):
-        self._thread = thread
+    def __init__(self, thread: "EngineThread", numbers: Sequence[int], seconds: float, unread: float):
+        self._thread, self._most = thread, unread
         self._indices = {number: index for index, number in enumerate(numbers)}
         self._unread: deque[Event] = deque()
         self._news = asyncio.Event()
@@ -44,7 +45,7 @@ class Answers:
         self._unread.append((self._indices[number], event))
         if isinstance(event, Finish):
             del self._indices[number]
-        elif len(self._unread) > self._thread.unread and self._error is None:
+        elif len(self._unread) > self._most and self._error is None:
             self.fail(TooSlow(f"{len(self._unread)} tokens waited to be read; read faster or ask for less at once"))
             self.close()
         self._news.set()
@@ -85,16 +86,17 @@ class EngineThread:
 
     Args:
       served: whose engine.
-      unread: tokens of some answers that may wait for their reader.
+      unread: tokens of a stream that may wait for its reader.
 
     Attributes:
       failed: the error that ended it.
     """
 
     def __init__(self, served: Served, unread: int):
-        self.unread = unread
         self.failed: Exception | None = None
         self._served, self._engine = served, served.engine
+        c = served.engine.config
+        self._unread = max(unread, 2 * c.slots * c.steps * (1 + c.draft.tokens))
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._answers: dict[int, Answers] = {}  # this and the next of the loop alone
         self._asked: set[asyncio.Future[Answers]] = set()
@@ -115,8 +117,11 @@ class EngineThread:
         self._orders.put(None)
         self._thread.join()
 
-    async def submit(self, requests: Sequence[Request], seconds: float) -> Answers:
+    async def submit(self, requests: Sequence[Request], seconds: float, streamed: bool) -> Answers:
         """Has all of the requests answered, or none, within some seconds.
+
+        Args:
+          streamed: whether a client reads them as they come; else the server gathers them, and is never too slow.
 
         Raises:
           ValueError: one can never be answered.
@@ -128,14 +133,21 @@ class EngineThread:
         taken: asyncio.Future[Answers] = self._loop.create_future()
         self._asked.add(taken)
         taken.add_done_callback(self._asked.discard)
-        self._orders.put(lambda: self._take(requests, seconds, taken))
-        return await taken
+        unread = self._unread if streamed else math.inf
+        self._orders.put(lambda: self._take(requests, lambda numbers: Answers(self, numbers, seconds, unread), taken))
+        try:
+            return await taken
+        except asyncio.CancelledError:
+            if taken.done() and not taken.cancelled() and taken.exception() is None:
+                taken.result().close()  # they began just now, and nobody will read them
+            raise
 
     def give_up(self, reason: str) -> None:
         """Has all readers meet an error at once."""
         for answers in set(self._answers.values()):
             answers.fail(EngineFailed(reason))
             answers.close()
+        self._refuse(EngineFailed(reason))
 
     def cancel(self, numbers: Sequence[int]) -> None:
         """Ends requests; their readers are told."""
@@ -146,7 +158,12 @@ class EngineThread:
         if numbers := [number for number in list(numbers) if self._answers.pop(number, None)]:
             self.cancel(numbers)
 
-    def _take(self, requests: Sequence[Request], seconds: float, taken: "asyncio.Future[Answers]") -> None:
+    def _take(
+        self,
+        requests: Sequence[Request],
+        answers: Callable[[Sequence[int]], Answers],
+        taken: "asyncio.Future[Answers]",
+    ) -> None:
         """In the thread: submits all or none."""
         numbers: list[int] = []
         try:
@@ -155,18 +172,26 @@ class EngineThread:
         except Exception as error:  # theirs alone, whatever it is
             for number in numbers:
                 self._engine.cancel(number)
-            self._tell(lambda error=error: taken.cancelled() or taken.set_exception(error))
+            self._tell(lambda error=error: taken.done() or taken.set_exception(error))
         else:
-            self._tell(lambda: self._begin(numbers, seconds, taken))
+            self._tell(lambda: self._begin(numbers, answers, taken))
 
-    def _begin(self, numbers: Sequence[int], seconds: float, taken: "asyncio.Future[Answers]") -> None:
+    def _begin(
+        self, numbers: Sequence[int], answers: Callable[[Sequence[int]], Answers], taken: "asyncio.Future[Answers]"
+    ) -> None:
         """In the loop, before anything of these requests can arrive: has somebody read them."""
-        if taken.cancelled():
+        if taken.done():  # whoever asked has gone, or was refused meanwhile
             self.cancel(numbers)
             return
-        answers = Answers(self, numbers, seconds)
-        self._answers |= dict.fromkeys(numbers, answers)
-        taken.set_result(answers)
+        made = answers(numbers)
+        self._answers |= dict.fromkeys(numbers, made)
+        taken.set_result(made)
+
+    def _refuse(self, error: EngineFailed) -> None:
+        """In the loop: tells those who wait to begin."""
+        for taken in list(self._asked):
+            if not taken.done():
+                taken.set_exception(error)
 
     def _deliver(self, events: Sequence[Event]) -> None:
         """In the loop: hands out what a step made; what nobody reads any more is dropped."""
@@ -197,12 +222,13 @@ class EngineThread:
     def _fail(self) -> None:
         """In the loop: tells everybody."""
         error = EngineFailed(f"{type(self.failed).__name__}: {self.failed}")
-        for answers in set(self._answers.values()):
-            answers.fail(error)
-        for taken in list(self._asked):
-            taken.set_exception(error)
-        self._answers.clear()
-        self._on_failure()
+        try:
+            for answers in set(self._answers.values()):
+                answers.fail(error)
+            self._refuse(error)
+            self._answers.clear()
+        finally:
+            self._on_failure()
 
     def _tell(self, call: Callable[[], None]) -> None:
         try:

@@ -6,7 +6,7 @@ about a third of the tokens, and CWM's text follows from it exactly:
 
 - in the context, a label `<|Lk|>` stands before the k-th line of code, and `<|trace_context_start|>` in place of
   the start marker; indentation, blank lines, comments, docstrings and `else:`, which no frame needs, are left out;
-- after its label, a line of the context says where control goes next (see `flow.py`): the functions that it
+- after its label, a line of the context says where control goes next (see `tracing/flow.py`): the functions that it
   calls, then the label of one line or, after a condition, of two; `<|return_sep|>` where the function ends;
 - a frame names its line by that label instead of copying it; the event of a line that another pass of a loop
   comes back to is `<|again|>`;
@@ -29,11 +29,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cwm_jax.text import special_tokens as st
-from cwm_jax.tracing.compact.read import Told, read_frames, read_told
+from cwm_jax.tracing.compact.read import read_frames, read_told
 from cwm_jax.tracing.compact.source import read_source
 from cwm_jax.tracing.compact.symbols import CONTROL_SYMBOLS, EVENT_OF
 from cwm_jax.tracing.compact.write import context_pieces, frame_pieces, prefix_pieces
 from cwm_jax.tracing.language import TraceSyntaxError
+from cwm_jax.tracing.told import Told
 from cwm_jax.tracing.trace import Frame, Trace
 
 
@@ -71,8 +72,13 @@ class Compact:
         """
         return list(prefix_pieces(read_source(context), frames))
 
-    def told(self, context: str, pieces: Iterable[str]) -> Iterator[Told]:
+    def told(self, context: str, pieces: Iterable[str], known: Sequence[Frame] = ()) -> Iterator[Told]:
         """The frames that `pieces` spell and where, one by one, each as soon as enough pieces are there.
+
+        Args:
+          context: the program.
+          pieces: of all frames.
+          known: not looked at: pieces tell the lines.
 
         Raises:
           TraceSyntaxError: where they stop being readable, or break off before `<|end_of_text|>`.

@@ -8,25 +8,11 @@ from cwm_jax.text import special_tokens as st
 from cwm_jax.tracing.compact.source import Source
 from cwm_jax.tracing.compact.symbols import ALL_LOCALS, EVENT_OF, IS_CONTROL, NAME_END, SET, VALUE_END
 from cwm_jax.tracing.language import TraceSyntaxError, compress
+from cwm_jax.tracing.told import Told
 from cwm_jax.tracing.trace import Frame
 
 _ENDS = frozenset((*EVENT_OF, st.END_OF_TEXT))
 _ARGUMENTS_END = _ENDS | {ALL_LOCALS}
-
-
-class Told(NamedTuple):
-    """A frame, and where it is spelled.
-
-    Attributes:
-      frame: the frame.
-      head: indices of the pieces that say which event and which line.
-      values: by name the indices of the pieces of each value that was spelled for this frame; "" is a frame's own
-        value (what is returned or raised). A local that is not named there is unchanged.
-    """
-
-    frame: Frame
-    head: range
-    values: dict[str, range]
 
 
 def read_frames(source: Source, pieces: Iterable[str]) -> Iterator[Frame]:

@@ -6,12 +6,11 @@ import tokenize
 import warnings
 from functools import cached_property, lru_cache
 
-from cwm_jax.tracing.compact.flow import Flow
 from cwm_jax.tracing.compact.symbols import LINE_LABELS, MAX_LINES
 from cwm_jax.tracing.compact.workings import Workings
 from cwm_jax.tracing.compact.writes import Writes
-from cwm_jax.tracing.language import source_lines
-from cwm_jax.tracing.trace import START_MARKER_PATTERN
+from cwm_jax.tracing.flow import Flow
+from cwm_jax.tracing.language import marked_line, source_lines
 
 
 class Source:
@@ -43,9 +42,8 @@ class Source:
         if len(self.code) > MAX_LINES:
             raise ValueError(f"the program has {len(self.code)} lines of code; the model knows {MAX_LINES} labels")
         self.labels = dict(zip(self.code, LINE_LABELS))
-        marked = [n for n, line in enumerate(context.splitlines(), start=1) if START_MARKER_PATTERN.search(line)]
-        self.start = next((number for number in marked if number in self.code), 0)
-        if not self.start:
+        self.start = marked_line(context)
+        if self.start not in self.code:
             raise ValueError("no line of code carries the start marker `# << START_OF_TRACE`")
 
     @cached_property

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from cwm_jax.text import special_tokens as st
-from cwm_jax.tracing.compact.flow import Step
 from cwm_jax.tracing.compact.source import Source
 from cwm_jax.tracing.compact.symbols import AGAIN, ALL_LOCALS, EQUALS, NAME_END, PASSES, SET, VALUE_END, plain
+from cwm_jax.tracing.flow import Step
 from cwm_jax.tracing.language import EVENT_TOKENS
 from cwm_jax.tracing.trace import UNCHANGED, Frame
 

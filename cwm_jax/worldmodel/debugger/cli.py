@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+import threading
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from cwm_jax.worldmodel.debugger.dap import Adapter, serve
 from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.session import Session
 from cwm_jax.worldmodel.debugger.terminal import Terminal
-from cwm_jax.worldmodel.futures import Predictor
-from cwm_jax.worldmodel.predictor import model_of
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
+from cwm_jax.worldmodel.predict import WorldModel
+from cwm_jax.worldmodel.predictors import Predictor
 from cwm_jax.worldmodel.real import RealRun
 
 
@@ -22,17 +25,18 @@ def main(argv: list[str]) -> int:
     try:
         if arguments.target is None and arguments.dap is None:
             raise ValueError("name a program: FILE with a start marker, or FILE:FUNC")
+        choice = Choice.of(arguments)
         program = None if arguments.target is None else Program.of(arguments.target, arguments.args)
 
         def predictor(launch: dict) -> Predictor:
             if launch.get("real", arguments.real):
                 return real
-            return _model(launch.get("checkpoint") or arguments.checkpoint)
+            return _model(_launched(launch, choice))
 
         if arguments.dap is not None:
             return serve(arguments.dap, lambda: Adapter(predictor, real, program))
         session = Session(program, predictor({}), real)
-    except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
+    except (ValueError, OSError, SandboxMissing, SandboxError) as error:
         print(f"debug: {error}", file=sys.stderr)
         return 2
     terminal = Terminal(session)
@@ -44,7 +48,21 @@ def main(argv: list[str]) -> int:
             print("\n(q leaves)")
 
 
-_model = lru_cache(maxsize=1)(model_of)
+_opened = lru_cache(maxsize=1)(lambda choice: WorldModel(choice.open()))
+_opening = threading.Lock()
+
+
+def _model(choice: Choice) -> WorldModel:
+    """The model of a choice; several clients have one."""
+    with _opening:
+        return _opened(choice)
+
+
+def _launched(launch: dict, choice: Choice) -> Choice:
+    """The model of a launch: what it does not name is that of the command line."""
+    told = {name: Path(launch[name]) for name in ("checkpoint", "vocabulary") if launch.get(name)}
+    told |= {name: str(launch[name]) for name in ("endpoint", "model") if launch.get(name)}
+    return Choice(**told) if "checkpoint" in told or "endpoint" in told else replace(choice, **told)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "target", metavar="FILE[:FUNC]", nargs="?", help="a file with a start marker, or a function in a file"
     )
     parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
-    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    add_flags(parser)
     parser.add_argument("--real", action="store_true", help="debug the recorded real run in place of a prediction")
     parser.add_argument("--unsafe", action="store_true", help="run programs without bubblewrap: those that you trust")
     parser.add_argument(

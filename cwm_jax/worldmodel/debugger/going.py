@@ -6,7 +6,7 @@ from cwm_jax.tracing import Frame
 from cwm_jax.tracing.trace import Event
 from cwm_jax.worldmodel.debugger.breakpoints import Breakpoint, Breakpoints
 from cwm_jax.worldmodel.debugger.walk import Walk
-from cwm_jax.worldmodel.futures import Predicted, Predictor
+from cwm_jax.worldmodel.predictors import Predicted, Predictor
 
 MAX_FRAMES = 10_000  # of a session, as many as a recorded trace may have
 

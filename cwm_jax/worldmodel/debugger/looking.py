@@ -29,17 +29,23 @@ class Looking(cmd.Cmd):
             self._say(f"-> {self._session.program.lines[scopes[level].line - 1].strip()}")
 
     def do_up(self, argument: str) -> None:
-        """u(p): look at the call's caller."""
-        self._look(self._level - 1)
+        """u(p) [COUNT]: look at the call's caller."""
+        self._look(self._level - (number(argument) if argument else 1))
 
     def do_down(self, argument: str) -> None:
-        """d(own): look at what it called."""
-        self._look(self._level + 1)
+        """d(own) [COUNT]: look at what it called."""
+        self._look(self._level + (number(argument) if argument else 1))
 
     def do_list(self, argument: str) -> None:
-        """l(ist) [LINE | .]: the program around the present line, or LINE; again: what follows."""
+        """l(ist) [LINE | FIRST, LAST | .]: the program around the present line, or LINE; again: what follows."""
         program = self._session.program
         present = self._session.scopes[self._level].line
+        if "," in argument:
+            first, last = map(self._line, argument.split(",", 1))
+            last = last if last >= first else first + number(argument.split(",", 1)[1])  # as pdb: then it is a count
+            self._lines(range(max(1, first), min(last, program.last) + 1))
+            self._listed = last + 1
+            return
         if argument and argument != ".":
             first = self._line(argument) - _AROUND
         else:
@@ -48,8 +54,11 @@ class Looking(cmd.Cmd):
         self._listed = first + 2 * _AROUND + 1
 
     def do_longlist(self, argument: str) -> None:
-        """ll: the whole program."""
-        self._lines(range(1, self._session.program.last + 1))
+        """ll: the function that is looked at."""
+        scope = self._session.scopes[self._level]
+        code = self._session.program.function(self._session.frames[scope.call].frame.line, tuple(scope.locals))
+        inside = self._session.program.lines_of(code) if code else {scope.line}
+        self._lines(range(min(inside), max(inside) + 1))
 
     def do_args(self, argument: str) -> None:
         """a(rgs): the arguments of this call."""

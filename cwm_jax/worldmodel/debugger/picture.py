@@ -12,7 +12,7 @@ from cwm_jax.tracing import Frame
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.worldmodel.debugger.outcomes import Parting
 from cwm_jax.worldmodel.debugger.session import Session
-from cwm_jax.worldmodel.futures import Predicted
+from cwm_jax.worldmodel.predictors import Predicted
 
 _SHOWN = 200  # frames; earlier ones are counted
 _KINDS = {token.Comment: "comment", token.String: "string", token.Keyword: "keyword", token.Number: "number"}

@@ -1,13 +1,12 @@
 """The program that is debugged: its file, its lines, the functions they belong to."""
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import CodeType
 
 from cwm_jax.tracing.language import source_lines
+from cwm_jax.tracing.lines import code_lines
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 from cwm_jax.tracing.wrap import context_of
 
@@ -104,22 +103,7 @@ class Program:
 
     @cached_property
     def _codes(self) -> list[tuple[CodeType, frozenset[int]]]:
-        """Every function with its lines, outer ones first; the module itself is not traced."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's opinions on the code of others
-            module = compile(self.context.removeprefix("\ufeff"), "<context>", "exec", dont_inherit=True)
-        return [(code, _lines(code)) for code in _within(module)]
-
-
-def _within(code: CodeType) -> Iterator[CodeType]:
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield constant
-            yield from _within(constant)
-
-
-def _lines(code: CodeType) -> frozenset[int]:
-    return frozenset(line for _, _, line in code.co_lines() if line)
+        return code_lines(self.context)
 
 
 def _variables(code: CodeType) -> set[str]:

@@ -12,7 +12,7 @@ from cwm_jax.worldmodel.debugger.going import Going
 from cwm_jax.worldmodel.debugger.outcomes import EXCEPTION, RETURN, Parting, Refused, Stop
 from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.walk import Scope, Walk
-from cwm_jax.worldmodel.futures import Future, Predicted, Predictor
+from cwm_jax.worldmodel.predictors import Future, Predicted, Predictor
 from cwm_jax.worldmodel.real import RealRun, paired
 
 _MOST_SAMPLES = 64  # futures drawn at once; nobody reads more
@@ -51,7 +51,7 @@ class Session:
         going = self._going()
         if not going.one("call"):
             raise Refused(f"nothing is predicted for this program: {going.broken}")
-        self.frames = tuple(going.frames)
+        self.frames = self._first = tuple(going.frames)
 
     @property
     def at(self) -> Frame:
@@ -233,9 +233,7 @@ class Session:
 
     def reset(self) -> Stop:
         """Back to the first frame, as it was before anything was changed."""
-        going = Going(self.predictor, self.program.context, (), self.watch)
-        going.one("call")
-        self._go_to(tuple(going.frames))
+        self._go_to(self._first)
         return Stop("step")
 
     def verify(self) -> Parting:

@@ -5,7 +5,7 @@ from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.worldmodel.debugger.breakpoints import Breakpoint
 from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.session import Session
-from cwm_jax.worldmodel.futures import Future
+from cwm_jax.worldmodel.predictors import Future
 
 
 def function(session: Session, level: int) -> str:

@@ -3,7 +3,9 @@
 import inspect
 import re
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO
 
 from cwm_jax.report.figures import percent
@@ -17,6 +19,7 @@ from cwm_jax.worldmodel.debugger.session import Session
 
 _ASSIGNMENT = re.compile(r"\s*(\w+)\s*=(?!=)\s*(.+)", re.DOTALL)
 _PATIENCE = 2.0  # seconds before a command shows its progress
+_TOLD = (ValueError, OSError, SandboxMissing, SandboxError)  # errors whose message says it all
 _STARTS = {"call": "--Call--", "return": "--Return--"}
 
 
@@ -27,11 +30,21 @@ class Terminal(Looking):
     doc_header = "Commands (h COMMAND tells more; an empty line repeats the last one):"
 
     def __init__(
-        self, session: Session, stdin: IO[str] | None = None, stdout: IO[str] | None = None, greet: bool = True
+        self,
+        session: Session,
+        stdin: IO[str] | None = None,
+        stdout: IO[str] | None = None,
+        greet: bool = True,
+        watch: Callable[[int], bool] | None = None,
     ):
+        """Takes over a session.
+
+        Args:
+          watch: what the session's `watch` is; None: a bar for commands that take long.
+        """
         super().__init__(session, stdin, stdout)
         self._displayed: dict[str, str] = {}  # by expression what was shown last
-        session.watch = self._watch
+        session.watch = watch or self._watch
         if greet:
             self._show()
 
@@ -143,9 +156,12 @@ class Terminal(Looking):
         condition = argument[3:] if argument.startswith("if ") else ""
         if not condition:
             place, _, condition = argument.partition(",")
+            file, _, place = place.strip().rpartition(":")
+            if file and Path(file).name != Path(session.program.path).name:
+                raise Refused(f"{file} is not the program that is debugged; name a line of {session.program.path}")
             line = session.program.function_line(place.strip()) or self._line(place)
             if not session.program.stops(line):
-                raise Refused(f"no code stands at line {place.strip()}; name a line of a function")
+                raise Refused(f"no code stands at line {place}; name a line of a function")
         added = session.breakpoints.add(line, condition, temporary)
         self._say(f"Breakpoint {telling.breakpoint_(session.program, added)}")
 
@@ -213,8 +229,8 @@ class Terminal(Looking):
         with ExitStack() as self._stack:
             try:
                 return super().onecmd(line)
-            except (ValueError, SandboxMissing, SandboxError) as error:
-                self._say(f"*** {error}")
+            except Exception as error:  # whatever it is, the session stays
+                self._say(f"*** {error}" if isinstance(error, _TOLD) else f"*** {type(error).__name__}: {error}")
             except KeyboardInterrupt:
                 self._say("*** interrupted; nothing has changed")
         return None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cwm_jax.tracing.trace import UNCHANGED
-from cwm_jax.worldmodel.futures import Predicted
+from cwm_jax.worldmodel.predictors import Predicted
 
 
 @dataclass

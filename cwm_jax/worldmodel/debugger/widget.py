@@ -1,6 +1,6 @@
 """The debugger in a notebook: buttons, a line for commands, and a picture of the session.
 
-    Debugger(Session(Program.of("experiments/tiny/strawberry.py"), WorldModel("runs/tiny"), RealRun()))
+    Debugger(Session(Program.of("experiments/tiny/strawberry.py"), WorldModel(LocalModel("runs/tiny")), RealRun()))
 
 Needs ipywidgets, which Colab has; without it a session as the last value of a cell shows its picture alone.
 """
@@ -11,7 +11,6 @@ from html import escape
 
 import ipywidgets as widgets
 
-from cwm_jax.sandbox import SandboxError, SandboxMissing
 from cwm_jax.worldmodel.debugger.outcomes import Parting
 from cwm_jax.worldmodel.debugger.picture import picture
 from cwm_jax.worldmodel.debugger.session import Session
@@ -64,9 +63,7 @@ class Debugger(widgets.VBox):
     def run(self, line: str) -> str:
         """Runs a command of the terminal's debugger; what it says."""
         out = io.StringIO()
-        watch = self.session.watch
-        Terminal(self.session, stdin=io.StringIO(), stdout=out, greet=False).onecmd(line)
-        self.session.watch = watch
+        Terminal(self.session, stdin=io.StringIO(), stdout=out, greet=False, watch=self.session.watch).onecmd(line)
         self._do(lambda session: out.getvalue().rstrip())
         return out.getvalue().rstrip()
 
@@ -84,7 +81,7 @@ class Debugger(widgets.VBox):
         self._parting = None
         try:
             said = action(self.session)
-        except (ValueError, SandboxMissing, SandboxError) as error:
+        except Exception as error:  # whatever it is, the session stays
             said = str(error)
         self._show(said if isinstance(said, str) else getattr(said, "note", ""))
 

@@ -14,12 +14,16 @@ from cwm_jax.worldmodel.halting.runs import LIMITS, Program, Run, plain_run, wat
 
 Word = Literal["terminates", "loops", "unknown"]
 _FIRST_STEPS = 20_000  # turns of loops before a proof without running is tried; our choice, a second or so
-_VARYING = {  # modules and names whose answers differ from run to run, or come from outside
-    "random", "secrets", "uuid", "time", "datetime", "os", "sys", "socket", "select", "signal", "threading", "_thread",
-    "multiprocessing", "subprocess", "asyncio", "concurrent", "tempfile", "pathlib", "urllib", "http", "ctypes", "gc",
-    "weakref", "resource", "platform", "getpass", "input", "open", "id", "hash", "eval", "exec", "compile",
-    "__import__", "globals", "locals", "vars", "breakpoint",
+_SAME = {  # modules whose answers are the same in every run; what is not listed may ask the machine or the clock
+    "__future__", "abc", "array", "base64", "binascii", "bisect", "cmath", "collections", "contextlib", "copy",
+    "dataclasses", "decimal", "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "itertools", "json",
+    "math", "numbers", "operator", "re", "statistics", "string", "struct", "textwrap", "typing", "unicodedata", "zlib",
 }  # fmt: skip
+_VARYING = {  # names whose answers differ from run to run, or come from outside
+    "input", "open", "id", "hash", "object", "eval", "exec", "compile", "__import__", "__builtins__", "globals",
+    "locals", "vars", "breakpoint",
+}  # fmt: skip
+_EXHAUSTION = {"RecursionError", "RuntimeError", "MemoryError", "Exception", "BaseException"}
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,26 @@ def _of_prediction(said) -> dict[str, object]:
 def _varies(tree: ast.Module) -> str:
     """What the program asks for that no other run need answer alike; empty if nothing is seen."""
     for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name.partition(".")[0] for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [(node.module or "").partition(".")[0]]
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            names = [node.id]
-        for name in names:
-            if name in _VARYING:
-                return f"line {node.lineno}: {name!r}"
+        found: list[str] = []
+        match node:
+            case ast.Import():
+                found = [alias.name for alias in node.names if alias.name.partition(".")[0] not in _SAME]
+            case ast.ImportFrom():
+                found = [node.module or "."] if (node.module or "").partition(".")[0] not in _SAME else []
+            case ast.Name(name, ast.Load()):
+                found = [name] if name in _VARYING else []
+        if found:
+            return f"it asks for {found[0]!r} in line {node.lineno}"
+    return ""
+
+
+def _catches(tree: ast.Module) -> str:
+    """Where the program may catch that stack or memory ran out: a run with more of them would go on otherwise."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            named = {one.id for one in ast.walk(node.type) if isinstance(one, ast.Name)} if node.type else _EXHAUSTION
+            if named & _EXHAUSTION:
+                return f"line {node.lineno} may catch that its stack or memory ran out"
     return ""
 
 
@@ -123,7 +137,8 @@ def _confirm(program: Program, isolation: Isolation, limits: sandbox.Limits) -> 
     if program.outside:
         text = f"no state that comes back is a proof here: {program.outside}"
         yield Evidence("program", "unknown", False, text), None
-        yield _of_run(run := plain_run(program, isolation, limits), _varies(program.tree)), run
+        doubt = _varies(program.tree) or _catches(program.tree)
+        yield _of_run(run := plain_run(program, isolation, limits), doubt), run
         return
     run = watched_run(program, isolation, _FIRST_STEPS, limits)
     yield _of_run(run, ""), run
@@ -139,14 +154,14 @@ def _confirm(program: Program, isolation: Isolation, limits: sandbox.Limits) -> 
         yield _of_run(run := watched_run(program, isolation, limits=limits), ""), run
 
 
-def _of_run(run: Run, varies: str) -> Evidence:
+def _of_run(run: Run, doubt: str) -> Evidence:
     details = {name: value for name, value in asdict(run).items() if value and name not in ("seen", "incomparable")}
     if run.ended:
         how = {"raised": f"raised {run.detail}", "exited": f"ended with status {run.detail}"}.get(
             run.outcome, "returned"
         )
-        if varies:
-            text = f"a real run {how}, but another may not: it asks for {varies}"
+        if doubt:
+            text = f"a real run {how}, but another may not: {doubt}"
             return Evidence("run", "terminates", False, text, details)
         return Evidence("run", "terminates", True, f"a real run {how} after {run.seconds:.2f} s", details)
     if run.outcome == "recurred":

@@ -3,12 +3,12 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.tracing.wrap import context_of
 from cwm_jax.worldmodel.halting.answer import Answer, halts
-from cwm_jax.worldmodel.predictor import model_of
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
+from cwm_jax.worldmodel.predict import WorldModel
 
 _EXITS = "exit status: 0 terminates or loops; 3 unknown; 2 the call makes no sense, or there is no sandbox for it"
 
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("target", metavar="FILE[:FUNC]", help="a file with a start marker, or a function in a file")
     parser.add_argument("--args", metavar="ARGS", help="argument list for FUNC, such as \"1, 'a'\"")
-    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    add_flags(parser)
     parser.add_argument("--no-run", action="store_true", help="answer by prediction alone; then nothing is proved")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--unsafe", action="store_true", help="run without bubblewrap: for programs that you trust")
@@ -30,10 +30,11 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     try:
         context = context_of(arguments.target, arguments.args)
-        predictor = model_of(arguments.checkpoint, needed=arguments.no_run)
+        model = Choice.of(arguments).open_if(needed=arguments.no_run)
+        predictor = WorldModel(model) if model else None
         predicted = next(iter(predictor.predict([context]))) if predictor else None
         answer = halts(context, predicted, None if arguments.no_run else isolation)
-    except (ValueError, FileNotFoundError, SandboxMissing, SandboxError) as error:
+    except (ValueError, OSError, SandboxMissing, SandboxError) as error:
         print(f"halts: {error}", file=sys.stderr)
         return 2
     print(json.dumps(answer.as_json(), indent=1) if arguments.format == "json" else _text(answer))

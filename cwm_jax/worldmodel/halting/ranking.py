@@ -225,7 +225,9 @@ def _given(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr | None]]:
                 yield name, value
             case ast.AugAssign(ast.Name(name), operator, value):
                 yield name, ast.BinOp(ast.Name(name, ast.Load()), operator, value)
-            case ast.For(target, source) | ast.comprehension(target, source):
+            case ast.comprehension(target):  # a variable of its own, which leaves a module's of that name what it is
+                yield from _pairs(target, None)
+            case ast.For(target, source):
                 match target, source:
                     case ast.Name(name), ast.Call(ast.Name("range")):
                         yield name, surely

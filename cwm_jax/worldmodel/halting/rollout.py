@@ -34,8 +34,8 @@ class Prediction:
 
 def read_off(trace: Trace, varies: str = "") -> Prediction:
     """The prediction that a trace amounts to; `varies` says what a state that comes back would depend on besides."""
-    if trace.complete:
-        last = len(trace.frames) - 1
+    last = len(trace.frames) - 1
+    if trace.complete and last >= 0 and trace.frames[last].event == "return":
         how = "raises" if last and trace.frames[last - 1].event == "exception" else "returns"
         return Prediction("terminates", f"the predicted trace {how} after {last + 1} frames", (last,))
     found = repeated_state(trace)
@@ -75,7 +75,7 @@ def repeated_state(trace: Trace) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class _Headers:
-    """The `for` loops of a program by the text of their lines, since predicted frames have no line numbers.
+    """The `for` loops of a program by the text of their lines, as not all predicted frames have line numbers.
 
     Attributes:
       lines: the lines that are headers.

@@ -9,7 +9,8 @@ from pathlib import Path
 from cwm_jax.sandbox import Isolation, SandboxError, SandboxMissing
 from cwm_jax.worldmodel.holes.fill import Filling, fill
 from cwm_jax.worldmodel.holes.shape import Shape
-from cwm_jax.worldmodel.predictor import model_of
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
+from cwm_jax.worldmodel.predict import WorldModel
 
 _EXITS = "exit status: 0 the holes are filled; 3 nothing was found; 2 the call makes no sense, or there is no sandbox"
 
@@ -22,7 +23,7 @@ def main(argv: list[str]) -> int:
         epilog=_EXITS,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="Python in which ?? stands for expressions")
-    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    add_flags(parser)
     parser.add_argument("--no-run", action="store_true", help="choose by prediction alone; then nothing is checked")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="real runs at most; default: 100")
     parser.add_argument("--candidates", type=int, default=200, metavar="N", help="predicted at most; default: 200")
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> int:
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     try:
         shape = Shape(_read(arguments.file))
-        predictor = model_of(arguments.checkpoint, needed=arguments.no_run)
+        model = Choice.of(arguments).open_if(needed=arguments.no_run)
+        predictor = WorldModel(model) if model else None
         isolation = None if arguments.no_run else isolation
         found = fill(shape, predictor, isolation, arguments.limit, arguments.candidates)
     except (ValueError, OSError, SandboxMissing, SandboxError) as error:

@@ -11,7 +11,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, Trace, record_many
 from cwm_jax.worldmodel.holes.grammar import Enumeration, Proposer
 from cwm_jax.worldmodel.holes.shape import Check, Shape
-from cwm_jax.worldmodel.predictor import TracePredictor
+from cwm_jax.worldmodel.predictors import TracePredictor
 
 _LIMITS = Limits(wall_seconds=2.0, cpu_seconds=2, max_frames=20_000, max_trace_chars=4_000_000, max_value_chars=20_000)
 _MOST_EXAMPLES = 3  # of one candidate that are predicted; our choice: the others are left to the real run
@@ -69,8 +69,8 @@ def fill(
         raise ValueError("candidates can neither be predicted nor run; name a checkpoint, or leave out --no-run")
     parts: dict[tuple[int, ...], Filling] = {}
     for places, part in shape.parts():
-        left = max(1, executions - sum(one.executions for one in parts.values()))
-        parts[places] = _fill(part, predictor, isolation, left, candidates, proposers)
+        left = executions - sum(one.executions for one in parts.values())
+        parts[places] = _fill(part, predictor, isolation, left, candidates, proposers) if left else Filling(None)
         if parts[places].source is None:
             break
     return _joined(shape, parts)
@@ -131,7 +131,7 @@ def _scores(shape: Shape, candidates: list[tuple[str, ...]], predictor: TracePre
 
 def fulfils(trace: Trace, check: Check) -> bool:
     """Whether a trace of `Shape.example` ends in what the example expects."""
-    if not trace.complete or trace.frames[-1].event != "return":
+    if not (trace.complete and trace.frames) or trace.frames[-1].event != "return":
         return False
     if len(trace.frames) > 1 and trace.frames[-2].event == "exception":
         return False

@@ -13,7 +13,7 @@ from cwm_jax.worldmodel.debugger.outcomes import Refused, Stop
 from cwm_jax.worldmodel.debugger.program import Program
 from cwm_jax.worldmodel.debugger.session import Session
 from cwm_jax.worldmodel.debugger.terminal import Terminal
-from cwm_jax.worldmodel.futures import Predictor
+from cwm_jax.worldmodel.predictors import Predictor
 from cwm_jax.worldmodel.real import RealRun
 
 THREAD = 1  # a trace has one
@@ -56,7 +56,7 @@ class Adapter(Conversation):
         self._first_line = 1
         self._refused = 0
         self._launched: dict = {}
-        self._by_source: list[int] = []  # breakpoints that `setBreakpoints` replaces
+        self._by_source: dict[bool, list[int]] = {}  # breakpoints that `setBreakpoints` replaces, of the file and not
         self._by_function: list[int] = []
 
     def _initialize(self, arguments: dict) -> Iterator[Any]:
@@ -92,8 +92,9 @@ class Adapter(Conversation):
         self._open()
         wanted = arguments.get("breakpoints") or [{"line": line} for line in arguments.get("lines") or ()]
         ours = self._places.ours(arguments["source"])
+        mine = self._by_source.setdefault(bool(arguments["source"].get("sourceReference")), [])
         if ours:
-            self._forget(self._by_source)
+            self._forget(mine)
         answers = []
         for each in wanted:
             stop = self._places.line(arguments["source"], each["line"])
@@ -101,7 +102,7 @@ class Adapter(Conversation):
                 message = "no code stands there" if ours else "not the program that is debugged"
                 answers.append(self._unset(message, each["line"]))
             else:
-                answers.append(self._set(self._by_source, stop, str(each.get("condition") or "")))
+                answers.append(self._set(mine, stop, str(each.get("condition") or "")))
         yield {"breakpoints": answers}
 
     def _set_function_breakpoints(self, arguments: dict) -> Iterator[Any]:
@@ -200,9 +201,7 @@ class Adapter(Conversation):
     def _console(self, line: str) -> str:
         """What the terminal's debugger says to a command."""
         out = io.StringIO()
-        terminal = Terminal(self._session, stdin=io.StringIO(), stdout=out, greet=False)
-        terminal.onecmd(line)
-        self._session.watch = lambda count: self.paused
+        Terminal(self._session, stdin=io.StringIO(), stdout=out, greet=False, watch=self._session.watch).onecmd(line)
         return out.getvalue().rstrip()
 
     def _goto_targets(self, arguments: dict) -> Iterator[Any]:
@@ -220,14 +219,9 @@ class Adapter(Conversation):
         yield from self._stopped(stop, "goto")
 
     def _restart(self, arguments: dict) -> Iterator[Any]:
-        session = self._open()
-        again = arguments.get("arguments")
-        if isinstance(again, dict) and again.get("program") and again != self._launched:
-            kept = session.breakpoints
-            self._begin(again)
-            self._session.breakpoints = kept
-        else:
-            session.reset()
+        kept, again = self._open().breakpoints, arguments.get("arguments")
+        self._begin(again if isinstance(again, dict) and again.get("program") else self._launched)  # the file anew
+        self._session.breakpoints = kept
         yield {}
         yield from self._stopped(Stop("step"), "entry")
 
@@ -251,7 +245,7 @@ class Adapter(Conversation):
         """Events of a command that moves."""
         try:
             stop = command(self._open())
-        except (ValueError, RuntimeError, OSError) as error:  # nothing has changed; the client waits for a stop
+        except Exception as error:  # whatever it is, nothing has changed, and the client waits for a stop
             if self._session.ended:
                 yield "exited", {"exitCode": 0}
                 yield "terminated", {}

@@ -50,18 +50,21 @@ def _converse(coming: BinaryIO, going: BinaryIO, adapter: Adapter) -> None:
     requests: queue.SimpleQueue[dict | None] = queue.SimpleQueue()
     worker = threading.Thread(target=_work, args=(requests, going, adapter), daemon=True)
     worker.start()
-    for message in read_messages(coming):
-        if isinstance(message, BadMessage):
-            print(f"debug: ignored what is no message: {message}", file=sys.stderr)
-            continue
-        command = message.get("command")
-        adapter.paused |= command in _AT_ONCE
-        requests.put(message)
-        if command == "disconnect":
-            break
-    adapter.paused = True
-    requests.put(None)
-    worker.join()
+    try:
+        for message in read_messages(coming):
+            if isinstance(message, BadMessage):
+                print(f"debug: ignored what is no message: {message}", file=sys.stderr)
+                continue
+            command = message.get("command")
+            if command in _AT_ONCE:
+                adapter.paused = True
+            requests.put(message)
+            if command == "disconnect":
+                break
+    finally:  # also where the client broke the connection off
+        adapter.paused = True
+        requests.put(None)
+        worker.join()
 
 
 def _work(requests: "queue.SimpleQueue[dict | None]", going: BinaryIO, adapter: Adapter) -> None:
@@ -69,5 +72,5 @@ def _work(requests: "queue.SimpleQueue[dict | None]", going: BinaryIO, adapter: 
         while (request := requests.get()) is not None:
             for message in adapter.handle(request):
                 write_message(going, message)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter where its file is closed already
         print(f"debug: a client left: {error}", file=sys.stderr)

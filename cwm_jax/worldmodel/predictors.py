@@ -1,11 +1,11 @@
-"""What may come next: frames that are predicted from frames that are given, and how sure the predictor is of them."""
+"""Who predicts: traces whole, or what may come next after frames that are given, and how sure that is."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from cwm_jax.tracing import Frame
+from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.trace import Event
 
 
@@ -87,3 +87,10 @@ class Predictor(Protocol):
         Raises:
           ValueError: the context cannot be predicted, or nothing is known of what follows these frames.
         """
+
+
+class TracePredictor(Protocol):
+    """Says what programs will do from first to last; `WorldModel` and `RealRun` are such, too."""
+
+    def predict(self, contexts: Sequence[str]) -> Iterator[Trace]:
+        """The trace of each context, in order; one that breaks off has `complete` False."""

@@ -1,16 +1,18 @@
-"""What is evaluated: whatever goes on with a prompt, be it a checkpoint here or a server elsewhere."""
+"""A model: whatever goes on with a prompt, be it a checkpoint here or a server elsewhere."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from cwm_jax.tracing import Frame, Trace
+from cwm_jax.tracing.told import Told
 
 
-class CannotDo(Exception):
-    """What a suite needs of a model, this one has no way of doing; the message says why, and the way out."""
+class CannotDo(ValueError):
+    """What is asked of a model, this one has no way of doing; the message says why, and the way out."""
 
 
 class Form(Protocol):
@@ -29,6 +31,8 @@ class Form(Protocol):
     def prefix(self, context: str, frames: Sequence[Frame]) -> list[str]: ...
 
     def frames(self, trace: Trace) -> list[str]: ...
+
+    def told(self, context: str, pieces: Iterable[str], known: Sequence[Frame] = ()) -> Iterator[Told]: ...
 
     def event_indices(self, pieces: list[str]) -> list[int]: ...
 
@@ -120,6 +124,18 @@ class Forced(NamedTuple):
     first: bool | None
 
 
+class Spoken(Protocol):
+    """An answer while it is made: pieces with their log-probabilities, plain text as it comes.
+
+    Attributes:
+      finish: as in `Said`, once it has ended.
+    """
+
+    finish: Literal["stop", "length", ""]
+
+    def __iter__(self) -> Iterator[tuple[str, float]]: ...
+
+
 class Model(Protocol):
     """What goes on with prompts. All answers come in the order of what was asked, as they are asked for.
 
@@ -128,6 +144,7 @@ class Model(Protocol):
       subject: a folder of results is of one subject.
       identity: another one for other weights; what was answered under one is not asked again.
       form: how it reads and writes traces.
+      longest: tokens that an answer has at most, whatever is asked for.
       tests: folder of the test sets that were recorded with its training data, if there are such.
     """
 
@@ -135,6 +152,7 @@ class Model(Protocol):
     subject: str
     identity: str
     form: Form
+    longest: int
     tests: Path | None
 
     def complete(self, asks: Sequence[Ask]) -> Iterator[Said]:
@@ -142,6 +160,13 @@ class Model(Protocol):
 
         Raises:
           CannotDo: it cannot take such prompts.
+        """
+
+    def speak(self, asks: Sequence[Ask]) -> AbstractContextManager[Sequence[Spoken]]:
+        """The answers while they are made, all of them together; leaving the context ends what still runs.
+
+        Raises:
+          CannotDo: as `complete`. ValueError: it cannot take one of the prompts, for what the message says.
         """
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Said]:
