@@ -258,3 +258,30 @@ def test_models_health_and_metrics(client, server):
 def metric(client, name: str) -> float:
     text = client.get(f"{client.base_url.join('/metrics')}", cast_to=str)
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+
+
+def test_a_conversation_needs_no_bound_on_its_answer(client):
+    answer = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "a"}], seed=2, extra_body={"ignore_eos": True}
+    )
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.prompt_tokens + answer.usage.completion_tokens == SHAPES.max_length
+
+
+def test_without_a_seed_equal_prompts_get_answers_of_their_own(client):
+    how = {"model": "tiny", "max_tokens": 12, "temperature": 1.5, "extra_body": {"ignore_eos": True}}
+    answer = client.completions.create(prompt=[TEXT] * 6, **how)
+    assert len({choice.text for choice in answer.choices}) > 1
+    seeded = client.completions.create(prompt=[TEXT] * 2, seed=4, **how)
+    assert seeded.choices[0].text == seeded.choices[1].text
+
+
+def test_a_tool_that_must_be_called_turns_reasoning_off_and_one_call_can_be_all(client):
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"required": True}}}}}
+    tool["function"]["strict"] = True
+    answer = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "a"}], tools=[tool], tool_choice="required",
+        parallel_tool_calls=False, max_tokens=20, seed=1,
+    )  # fmt: skip
+    assert not answer.choices[0].message.reasoning_content
+    assert len(answer.choices[0].message.tool_calls or ()) <= 1

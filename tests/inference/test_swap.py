@@ -91,7 +91,7 @@ def test_waiting_requests_meet_the_new_weights_only(engine):
 
 
 def test_weights_of_another_kind_are_refused(engine):
-    with pytest.raises(ValueError, match="is that of the present weights"):
+    with pytest.raises(ValueError, match="is not above that of the present weights"):
         engine.swap(weights(4), engine.version)
     with pytest.raises(ValueError, match=r"bfloat16\[24, 16\], the engine holds float32\[24, 16\]"):
         engine.swap(weights(4) | {"embed": weights(4)["embed"].astype("bfloat16")}, engine.version + 1)

@@ -6,12 +6,12 @@ OpenAI has for its own accounts are taken and not looked at.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cwm_jax.text.chat import TOOL_NAME
 
 Count = Annotated[int, Field(ge=1)]
-Ids = Annotated[list[int], FailFast()]
+Ids = Annotated[list[int], Field(fail_fast=True)]
 Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(pattern=f"^{TOOL_NAME.pattern}$")]
 
