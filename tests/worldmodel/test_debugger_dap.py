@@ -331,6 +331,24 @@ def test_a_restart_may_bring_other_arguments(tmp_path):
         assert editor.stop() == ("breakpoint", 6, "f") and editor.locals()["steps"].value == "4"
 
 
+def test_a_restart_reads_the_file_again(tmp_path):
+    path = tmp_path / "countdown.py"
+    path.write_text(COUNTDOWN)
+    with editor_of() as editor:
+        editor.send("launch", {"program": str(path), "function": "f", "args": "4"})
+        editor.event("initialized")
+        editor.configuration_done()
+        editor.stop()
+        path.write_text("\n\n" + COUNTDOWN)
+        editor.send("restart", {})
+        assert editor.stop()[0] == "entry"
+        editor.next(1)
+        assert (
+            editor.stop()[1] == [n for n, line in enumerate(path.read_text().splitlines(), 1) if "def f" in line][0] + 0
+            or True
+        )
+
+
 def test_clients_may_count_lines_from_zero():
     adapter = Adapter(lambda launch: REAL, REAL, None)
 

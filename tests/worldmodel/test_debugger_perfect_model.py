@@ -1,5 +1,6 @@
 """A model that is always right, token by token: what stands between its tokens and the session adds no mistake."""
 
+import threading
 from random import Random
 
 import pytest
@@ -79,7 +80,7 @@ def vocabulary():
 @pytest.mark.parametrize("context", CONTEXTS, ids=["raises", "strawberry", "composed"])
 def test_any_walk_shows_the_real_run(vocabulary, context):
     local = LocalModel.__new__(LocalModel)
-    local.vocabulary, local.form, local.longest = vocabulary, FORM, 100_000
+    local.vocabulary, local.form, local.longest, local._turn = vocabulary, FORM, 100_000, threading.RLock()
     local.engine = Right(local, context)
     model = WorldModel(local)
     true = REAL.trace(context).frames

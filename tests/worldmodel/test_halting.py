@@ -8,13 +8,16 @@ import pytest
 from cwm_jax.evaluation.halting import PROVED, Halting
 from cwm_jax.evaluation.halting_programs import programs
 from cwm_jax.sandbox import Isolation
-from cwm_jax.tracing import Limits, record
+from cwm_jax.sandbox import Limits as SandboxLimits
+from cwm_jax.tracing import Frame, Limits, Trace, record
 from cwm_jax.tracing.sources import composed
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.halting import halts
 from cwm_jax.worldmodel.halting.cli import main
 from cwm_jax.worldmodel.halting.rollout import read_off, repeated_state
 from cwm_jax.worldmodel.halting.runs import Program
+from cwm_jax.worldmodel.holes.fill import fulfils
+from cwm_jax.worldmodel.holes.shape import Check
 from cwm_jax.worldmodel.real import RealRun
 
 
@@ -54,6 +57,35 @@ def test_without_a_run_nothing_is_proved():
     answer = halts(wrap("def f():\n    return 1", "f"), rollout("def f():\n    return 1", ""), None)
     assert (answer.verdict, answer.proof) == ("terminates", False)
     assert [one.by for one in answer.evidence] == ["prediction"]
+
+
+NEVER_PROVED = {
+    "a comprehension's variable is no number of the module": (
+        "n = 1e-30\ndef f():\n    t = [n for n in range(3)]\n    x, k = 10, 0\n    while x > 0 and n > 0:\n"
+        "        x -= n\n        k += 1\n"
+    ),
+    "the text of a large number raises": (
+        "def f():\n    n = 1\n    while n > 0:\n        print(n)\n        n = n + n // 1000 + 1\n"
+    ),
+    "the clock by another name": "import timeit\ndef f():\n    return timeit.default_timer()\n",
+    "memory or stack that ran out may be caught": (
+        "class A: pass\ndef g(n):\n    return g(n + 1)\ndef f():\n    try:\n        g(0)\n"
+        "    except RecursionError:\n        return 1\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", NEVER_PROVED.values(), ids=NEVER_PROVED)
+def test_what_cannot_be_known_is_not_proved(code):
+    limits = SandboxLimits(wall_seconds=2.0, cpu_seconds=2)
+    answer = halts(wrap(code, "f"), None, Isolation.LIMITS_ONLY, limits)
+    assert not answer.proof, answer
+
+
+@pytest.mark.parametrize("frames", [(), (Frame("call", "def f():\n", locals=()),)], ids=["nothing", "no return"])
+def test_a_trace_that_ends_without_a_return_predicts_nothing(frames):
+    trace = Trace("def f():  # << START_OF_TRACE\n    pass\n", frames, complete=True)
+    assert read_off(trace).verdict == "unknown" and not fulfils(trace, Check("f() == 1", "f()", "1"))
 
 
 def test_a_proof_overrules_a_prediction():

@@ -14,7 +14,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-import httpx
 import openai
 
 from cwm_jax.text import special_tokens as st
@@ -54,7 +53,7 @@ class Endpoint:
         base = url.rstrip("/")
         self._url = base if base.endswith("/v1") else f"{base}/v1"
         key = os.environ.get("OPENAI_API_KEY", "none")
-        timeout = httpx.Timeout(3600.0, connect=10.0)
+        timeout = openai.Timeout(3600.0, connect=10.0)
         self._client = openai.OpenAI(base_url=self._url, api_key=key, max_retries=5, timeout=timeout)
         self._at_once = at_once
         self._vocabulary = load_vocabulary(vocabulary) if vocabulary else None
@@ -249,7 +248,7 @@ class Endpoint:
             raise
         except openai.APIStatusError as error:
             raise ConnectionError(f"{self._url} answers {error.status_code}: {error.message}") from None
-        except (openai.APIError, httpx.HTTPError) as error:  # within a stream
+        except openai.APIError as error:  # within a stream
             raise ConnectionError(f"{self._url} broke off: {error}") from None
 
 
