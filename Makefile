@@ -32,6 +32,7 @@ benchmarks: setup-dev
 	$(BIN)/python benchmarks/train_vs_transformers.py --out benchmarks/results/train_vs_transformers.json
 	$(BIN)/python benchmarks/convert_memory.py --out benchmarks/results/convert_memory.json
 	$(BIN)/python benchmarks/decode.py --out benchmarks/results/decode.json
+	$(BIN)/python benchmarks/serving.py --out benchmarks/results/serving.json
 
 setup: $(VENV)/.requirements $(VENV)/.bubblewrap $(VENV)/.native
 

@@ -49,6 +49,16 @@ def test_decoding_is_compared_with_transformers(tmp_path):
     assert cache["theirs"] == 32 and cache["bound"] <= cache["ours"] < 10.2
 
 
+def test_a_server_is_put_under_load(trained_run, tmp_path):
+    out = tmp_path / "result.json"
+    command = [sys.executable, "benchmarks/serving.py", "--quick", "--out", str(out), "--run", str(trained_run)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr  # it fails where an answer is not whole, or guesses change one
+    rows = json.loads(out.read_text())["rows"]
+    assert all(row.keys() == KEYS for row in rows) and len(rows) == 6
+    assert "clients at once" in rows[0]["case"] and "% of guesses came out" in rows[-1]["case"]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_products_cost_six_flops_a_weight_and_token(name):
     case = CASES[name]
