@@ -42,7 +42,7 @@ class Publication:
     """Weights that are there to be loaded.
 
     Attributes:
-      epoch: how often the learner was started.
+      epoch: how often a learner was started behind what others had announced; the first is 1.
       version: of the weights, from 1.
       step: of training that they come from.
       parent: the step that the learner of this epoch started from.
@@ -220,9 +220,7 @@ class PolicyReader(Policies):
       using: version that it draws with; None before the first.
     """
 
-    def __init__(
-        self, run: Path, host: str = "", ttl: float = LEASE_SECONDS, clock: Callable[[], float] = time.time
-    ):
+    def __init__(self, run: Path, host: str = "", ttl: float = LEASE_SECONDS, clock: Callable[[], float] = time.time):
         super().__init__(run)
         self.using: int | None = None
         self._host = host or f"{socket.gethostname()}-{os.getpid()}"

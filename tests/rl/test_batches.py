@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwm_jax.rl.batches import Batching, Gatherer, Gibberish, Stale, judge, pack
+from cwm_jax.rl.batches import Batching, Chosen, Gatherer, Gibberish, Stale, judge, pack
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.trajectory import OK, Context, Group, Trajectory, advantages
@@ -74,7 +74,7 @@ some = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 5), st.floats(-2, 2)
 @given(some)
 def test_rows_hold_every_context_once_and_whole(parts):
     made = [(trajectory(agent, observed=seen, token=n + 1), value) for n, (agent, seen, value) in enumerate(parts)]
-    rows = pack([[pair] for pair in made], 8, 16)
+    rows = pack([[Chosen(*pair)] for pair in made], 8, 16)
     found = []
     for row in range(8):
         for segment in range(1, rows.segment_ids[row].max() + 1):
@@ -85,7 +85,9 @@ def test_rows_hold_every_context_once_and_whole(parts):
     assert len(found) == len(made) and (rows.segment_ids == 0).sum() + sum(len(f["tokens"]) for f in found) == 8 * 16
     for one, value in made:
         (context,) = one.contexts
-        held = next(f for f in found if np.array_equal(f["tokens"], context.tokens) and len(f["tokens"]) == len(context.tokens))
+        held = next(
+            f for f in found if np.array_equal(f["tokens"], context.tokens) and len(f["tokens"]) == len(context.tokens)
+        )
         assert held["advantages"] == pytest.approx(value)
         agent = context.agent.copy()
         agent[0] = False
@@ -116,7 +118,7 @@ def test_every_step_can_be_had_again_and_everything_is_taken_once(seed):
         rows = gatherer.gather(len(batches) + 1, version)
         if rows is not None:
             batches[len(batches) + 1] = rows
-            assert 0 < rows.mask.sum() and rows.tokens.shape == (2, 16)
+            assert rows.mask.sum() > 0 and rows.tokens.shape == (2, 16)
         again = Gatherer(spool, Ledger(f"{folder}/ledger.jsonl"), PLAIN, VOCAB)
         for step, expected in batches.items():
             for ours, theirs in zip(again.gather(step, rng.randint(0, 99)), expected):

@@ -49,7 +49,9 @@ def same(one, other):
     st.dictionaries(st.text(max_size=3), st.floats(allow_nan=False), max_size=3),
 )
 def test_a_trajectory_comes_back_bit_by_bit(contexts, status, outcomes):
-    one = Trajectory(tuple(context(*each) for each in contexts), 4, status, (Turn(0, 0, 1),), outcomes, {"a": [1, None]})
+    one = Trajectory(
+        tuple(context(*each) for each in contexts), 4, status, (Turn(0, 0, 1),), outcomes, {"a": [1, None]}
+    )
     same(from_bytes(to_bytes(one)), one)
 
 
@@ -130,7 +132,9 @@ print("done")
 def test_killed_between_any_two_calls_of_the_system_nothing_is_half_there(tmp_path):
     """Every call that makes, moves or deletes a file is the last one in turn."""
     helper = tmp_path / "tests_rl_group.py"
-    helper.write_text(f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_spool_and_ledger import group\n")
+    helper.write_text(
+        f"import sys\nsys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_spool_and_ledger import group\n"
+    )
     seen = set()
     for calls in range(200):
         folder = tmp_path / str(calls)
