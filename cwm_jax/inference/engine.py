@@ -113,7 +113,8 @@ class Engine:
         if model.conv and config.page < model.conv.taps:
             raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
         self.cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
-        programs = Programs(rebuild, layout, rules, config.draft, config.steps, config.top_logprobs)
+        top = min(config.top_logprobs, self._vocab_size)
+        programs = Programs(rebuild, layout, rules, config.draft, config.steps, top)
         self._prefill, self._decode = programs.compiled()
         self._scheduler = Scheduler(layout, version, config.queue)
         self._batches = Batches(config)
