@@ -160,10 +160,18 @@ class Board:
         self._open = {self._order(n)[1]: _Open(n, "?", clock() + ttl, 1) for n in range(self._issued)}
         self._settle()
 
-    def lease(self, worker: str) -> Ticket | None:
-        """A ticket for a worker; None where there is nothing to do just now."""
+    def lease(self, worker: str, step: int | None = None) -> Ticket | None:
+        """A ticket for a worker; None where there is nothing to do just now.
+
+        Args:
+          worker: who asks.
+          step: of training that its weights come from; None gets a ticket whatever they are. With weights that are
+            older than the run allows, what it makes would be thrown away.
+        """
         self._settle()
         now = self._clock()
+        if step is not None and self._steps() - step > self._admission.staleness:
+            return None
         for uid, one in self._open.items():
             if not one.worker or one.until < now:
                 self.again += one.attempts > 0

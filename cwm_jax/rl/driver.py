@@ -26,13 +26,14 @@ class Driver:
 
     Args:
       engine: draws tokens.
-      threads: acts at once; most only wait.
+      threads: acts at once; most only wait. 0: none, each is done at once where it is asked for, so that the same
+        seeds give the same rollouts in the same order.
       seconds: that an act may take, after which its episode has failed. (What does not end by itself keeps its thread.)
     """
 
     def __init__(self, engine: Engine, threads: int = 32, seconds: float = 600.0):
         self._engine, self._seconds = engine, seconds
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="act")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="act") if threads else None
         self._drawing: dict[int, _Waiting] = {}
         self._acting: dict[Future, tuple[Rollout, Any, float]] = {}
         self._done: list[tuple[Any, Trajectory]] = []
@@ -91,7 +92,8 @@ class Driver:
             self._engine.cancel(number)
         self._drawing.clear()
         self._acting.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _heard(self, number: int, event: Token | Finish, now: float) -> None:
         one = self._drawing.get(number)
@@ -106,12 +108,22 @@ class Driver:
 
     def _on(self, rollout: Rollout, key: Any, go: Callable[[], Request | Act], now: float) -> None:
         """Lets a rollout go on to what it waits for next."""
-        try:
-            wanted = go()
-        except StopIteration as end:
-            self._done.append((key, end.value))
-            return
-        if isinstance(wanted, Act):
-            self._acting[self._pool.submit(wanted.call)] = rollout, key, now + self._seconds
-        else:
-            self._drawing[self._engine.submit(wanted)] = _Waiting(rollout, key, wanted, [])
+        while True:
+            try:
+                wanted = go()
+            except StopIteration as end:
+                self._done.append((key, end.value))
+                return
+            if isinstance(wanted, Request):
+                self._drawing[self._engine.submit(wanted)] = _Waiting(rollout, key, wanted, [])
+                return
+            if self._pool is not None:
+                self._acting[self._pool.submit(wanted.call)] = rollout, key, now + self._seconds
+                return
+            try:
+                result = wanted.call()
+            except Exception as error:
+                told = Failed(f"{type(error).__name__}: {error}")
+                go = lambda told=told: rollout.throw(told)  # noqa: E731
+            else:
+                go = lambda result=result: rollout.send(result)  # noqa: E731
