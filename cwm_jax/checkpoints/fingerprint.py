@@ -1,7 +1,7 @@
 """A number for each array of a tree, the same on every mesh: whether what was read is what was written.
 
-It is computed from the arrays where they lie, before they are written and after they were read, so it covers all that is
-between: disks, compression, transport, resharding. It costs one pass over memory, and no file is read twice.
+It is computed from the arrays where they lie, before they are written and after they were read, so it covers all that
+is between: disks, compression, transport, resharding. It costs one pass over memory, and no file is read twice.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """What an environment is: a functional API in tokens, after the one that CWM released (facts §6.6).
 
-An environment never sees text that was encoded again: it decodes actions to read them, encodes what it says itself once,
-and hands on the tokens that were drawn. Rewards are apart from dynamics: a transition tells outcomes, and a `Reward` says
-what they are worth.
+An environment never sees text that was encoded again: it decodes actions to read them, encodes what it says itself
+once, and hands on the tokens that were drawn. Rewards are apart from dynamics: a transition tells outcomes, and a
+`Reward` says what they are worth.
 """
 
 from collections.abc import Mapping, Sequence

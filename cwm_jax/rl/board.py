@@ -1,9 +1,9 @@
 """The board: which task is whose turn, who works on it, and that nothing is lost on the way.
 
-A ticket is a number: task, pass and identity of its group follow from it, so the only thing that must survive is how many
-were issued. Who holds a ticket is known here alone and may be forgotten: a board that is started again gives tickets
-whose groups are not there a while to come in, and then to somebody else; a group that is made twice is noticed when it
-is sealed.
+A ticket is a number: task, pass and identity of its group follow from it, so the only thing that must survive is how
+many were issued. Who holds a ticket is known here alone and may be forgotten: a board that is started again gives
+tickets whose groups are not there a while to come in, and then to somebody else; a group that is made twice is noticed
+when it is sealed.
 """
 
 import time
@@ -111,7 +111,7 @@ class _Open:
 
 @dataclass(frozen=True)
 class Admission:
-    """How far samplers may run ahead (AReaL, arXiv 2505.24298, eq. 3): no group older than that can come of a full queue.
+    """How far samplers may run ahead (AReaL, arXiv 2505.24298, eq. 3): no full queue makes groups older than that.
 
     Attributes:
       staleness: steps η that the learner may be ahead of the oldest group that it gets.
@@ -179,7 +179,7 @@ class Board:
         consumed, waiting = self._ledger.consumed, len(self._waiting())
         if not self._admission(self._steps(), consumed + waiting, len(self._open)):
             return None
-        task, uid = self._order(self._issued)
+        _, uid = self._order(self._issued)
         # Written first: a ticket that is out is always counted.
         write_whole(self._path, str(self._issued + 1))
         self._open[uid] = _Open(self._issued)

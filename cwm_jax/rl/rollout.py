@@ -1,8 +1,8 @@
 """Rollouts: an agent and an environment in turns, as generators that say what they wait for.
 
-A rollout yields a `Request` and gets the `Completion` of it, or yields an `Act` and gets what that returned; its value is the
-trajectory. So whoever drives it decides where tokens are drawn and on which thread an environment works, and a test
-drives it without either.
+A rollout yields a `Request` and gets the `Completion` of it, or yields an `Act` and gets what that returned; its value
+is the trajectory. So whoever drives it decides where tokens are drawn and on which thread an environment works, and a
+test drives it without either.
 """
 
 import time
@@ -33,8 +33,8 @@ class Drawing:
       max_turns: of an episode.
       max_context: tokens of a context.
       kv: what a swap of weights does to running actions: `keep` or `recompute` their caches.
-      most_stale: versions that the oldest cache of a trajectory may be old at the beginning of a turn; beyond, the whole
-        context is read anew. None for any.
+      most_stale: versions that the oldest cache of a trajectory may be old at the beginning of a turn; beyond, the
+        whole context is read anew. None for any.
     """
 
     temperature: float = 1.0

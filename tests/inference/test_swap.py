@@ -115,7 +115,7 @@ def test_the_scores_of_a_prompt_stay_those_of_the_weights_that_read_it(engine):
 
 
 def test_what_is_pinned_is_made_by_the_weights_that_it_met(engine):
-    """Beside others that go on with the new weights, those that wait for a slot included; then the old ones are let go."""
+    """Beside others that go on with the new weights, those that wait included; then the old ones are let go."""
     wanted = [Request(prompt(seed, 9), 15, on_swap="pin" if seed % 2 else "keep") for seed in range(7)]
     first, numbers = engine.version, [engine.submit(request) for request in wanted]
     tokens, finished = {number: [] for number in numbers}, {}
@@ -140,7 +140,7 @@ def test_what_is_pinned_is_made_by_the_weights_that_it_met(engine):
 
 
 def test_a_lineage_goes_on_from_what_older_weights_read(engine):
-    """Two turns of a trajectory with a swap between them: the second reads only what is new, and nobody else finds it."""
+    """Two turns with a swap between them: the second reads only what is new, and nobody else finds it."""
     start = Request(prompt(5, 18), 6, lineage="one")
     (turn,) = engine.generate([start])
     so_far = (*start.prompt, *turn.ids)

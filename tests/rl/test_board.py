@@ -44,7 +44,7 @@ class Run(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def seal(self, data):
-        worker, ticket = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
+        _, ticket = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.spool.seal(group(ticket.uid, members=2))
 
     @precondition(lambda self: self.held)
@@ -107,7 +107,7 @@ def test_a_pass_holds_every_task_once_and_passes_differ():
     passes = [[order(50 * turn + place) for place in range(50)] for turn in range(3)]
     assert all({task for task, _ in one} == {str(n) for n in range(50)} for one in passes)
     assert passes[0] != passes[1] and len({uid for one in passes for _, uid in one}) == 150
-    assert [Order([str(n) for n in range(50)], 1)(n) for n in range(150)] == sum(passes, [])
+    assert [Order([str(n) for n in range(50)], 1)(n) for n in range(150)] == [*passes[0], *passes[1], *passes[2]]
     with pytest.raises(ValueError, match="no task"):
         Order([])
 

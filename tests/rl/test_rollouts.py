@@ -23,6 +23,7 @@ MODEL = ModelConfig(
     layers=2, d_model=32, q_heads=2, kv_heads=1, head_dim=16, d_ff=32, local_window=6, global_layers=(0,)
 )
 REBUILD = rebuilder(MODEL, ENV.vocab_size)
+DRAWING, PASS = Drawing(max_context=60), PassOnly()
 SHAPES = EngineConfig(slots=4, max_length=64, page=4, chunk=16, rows=2, steps=2)
 
 
@@ -88,7 +89,7 @@ def drive(engine, rollouts, seconds=600.0, swap=None, threads=4):
     return found
 
 
-def begin(env, engine, key, task=None, drawing=Drawing(max_context=60), reward=PassOnly(), seed=None):
+def begin(env, engine, key, task=None, drawing=DRAWING, reward=PASS, seed=None):
     task = task or env.tasks()[0]
     return rollout(
         env, task, reward, drawing, name=f"{key} {time.monotonic_ns()}", member=0, seed=seed or hash(key) % 1000,
@@ -208,7 +209,7 @@ class Broken(Echo):
     "how, status",
     [
         ("raises", "RuntimeError: out of order"), ("hangs", "no answer within"), ("lies", "said str, no Transition"),
-        ("no tokens", "no tokens"), ("ids beyond", "no tokens"), ("nan", "reward of nan"), ("status", "no machine left"),
+        ("no tokens", "no tokens"), ("ids beyond", "no tokens"), ("nan", "reward of nan"), ("status", "no machine"),
     ],
 )  # fmt: skip
 def test_a_broken_environment_costs_its_episode_alone(engine, how, status):
