@@ -28,6 +28,8 @@ ORDER = [
     "checkpoints",
     "training",
     "inference",
+    "envs",
+    "rl",
     "worldmodel",
     "evaluation",
     "tpu",

@@ -1,9 +1,4 @@
-"""Training checkpoints: the state and its fingerprint. Where the data stands follows from the step (`data.stream`).
-
-The fingerprint is computed from the arrays where they lie, before they are written and after they were read, so it
-covers all that is between: disks, compression, transport, resharding. It costs one pass over memory, no file is read
-twice, and it is the same on every mesh, as sums of integers have no order.
-"""
+"""Training checkpoints: the state and its fingerprint. Where the data stands follows from the step (`data.stream`)."""
 
 import logging
 import shutil
@@ -13,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from cwm_jax.checkpoints.fingerprint import fingerprint
 from cwm_jax.files import full_disk
 
 logging.getLogger("absl").addFilter(lambda record: record.levelno < logging.ERROR)  # Orbax raises what it logs so
@@ -55,7 +50,7 @@ class Checkpoints:
         """
         if self.latest == step:
             return
-        parts = {"state": state, "fingerprint": _fingerprint(state)}
+        parts = {"state": state, "fingerprint": fingerprint(state)}
         with full_disk(self.folder):
             self._checkpointer.save_checkpointables_async(step, parts, force=True)
 
@@ -92,7 +87,7 @@ class Checkpoints:
     def _load(self, step: int, abstract_state: Any) -> Any:
         scalar = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), "uint32", sharding=_whole(x.sharding)), abstract_state)
         loaded = self._checkpointer.load_checkpointables(step, {"state": abstract_state, "fingerprint": scalar})
-        expected, found = jax.device_get((loaded["fingerprint"], _fingerprint(loaded["state"])))
+        expected, found = jax.device_get((loaded["fingerprint"], fingerprint(loaded["state"])))
         same = jax.tree_util.tree_leaves_with_path(jax.tree.map(lambda one, other: one == other, expected, found))
         if wrong := [jax.tree_util.keystr(path, simple=True, separator=".") for path, equal in same if not equal]:
             raise DamagedCheckpoint(f"the numbers of {', '.join(wrong[:3])} are not those that were saved")
@@ -133,22 +128,3 @@ def _whole(sharding: jax.sharding.Sharding) -> jax.sharding.Sharding:
     if isinstance(sharding, jax.sharding.NamedSharding):
         return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
     return sharding
-
-
-@jax.jit
-def _fingerprint(tree: Any) -> Any:
-    """A uint32 for each array: the sum of its bits, each element times an odd number of its own, modulo 2³².
-
-    Odd numbers have inverses there, so one changed element always changes the sum, and other damage does but for one
-    case in 2³² (our choice: damage is no adversary, a cryptographic hash would buy nothing).
-    """
-
-    def fingerprint(x: jax.Array) -> jax.Array:
-        bits = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}").astype("uint32")
-        place = jnp.zeros((), "uint32")
-        for axis, size in enumerate(x.shape):
-            sharding = jax.typeof(x).sharding
-            place = place * size + jax.lax.broadcasted_iota("uint32", x.shape, axis, out_sharding=sharding)
-        return jnp.sum((2 * place + 1) * bits, dtype="uint32")
-
-    return jax.tree.map(fingerprint, tree)

@@ -29,6 +29,8 @@ class Batches:
     def __init__(self, config: "EngineConfig"):
         self._config = config
         self.most = config.steps * (1 + config.draft.tokens)
+        self._history_BT = np.zeros((config.slots, config.max_length if config.draft.tokens else 0), np.int32)
+        self._known = [(-1, 0)] * config.slots  # whose tokens stand in each row of the history, and how many
 
     def shapes(self) -> list[tuple[int, int]]:
         """The shapes [N, S] that prompts are read in, smaller ones first."""
@@ -71,7 +73,6 @@ class Batches:
         tokens_B, starts_B, ends_B, first_B = (np.zeros(c.slots, np.int32) for _ in range(4))
         stops_BE = np.full((c.slots, c.stop_ids), -1, np.int32)
         forced_BF = np.full((c.slots, self.most), -1, np.int32)
-        history_BT = np.zeros((c.slots, c.max_length if c.draft.tokens else 0), np.int32)
         for one, end in zip(decoding, ends):
             slot = one.slot
             tokens_B[slot], starts_B[slot], ends_B[slot] = one.tokens[-1], one.read, end
@@ -81,10 +82,18 @@ class Batches:
                 if 0 <= index - one.made < self.most:
                     forced_BF[slot, index - one.made] = token
             if c.draft.tokens:
-                history_BT[slot, : len(one.tokens)] = one.tokens
+                self._remember(one)
         rows = Rows(tuple(table.copy() for table in tables_BE), starts_B, ends_B)
         how = _how(((one.slot, one) for one in decoding), c.slots)
-        return Decode(tokens_B, rows, first_B, how, stops_BE, forced_BF, history_BT, _wanted(decoding))
+        return Decode(tokens_B, rows, first_B, how, stops_BE, forced_BF, self._history_BT, _wanted(decoding))
+
+    def _remember(self, one: Running) -> None:
+        """Adds a sequence's new tokens to the history of its slot, which what was handed out before is done with."""
+        number, known = self._known[one.slot]
+        if number != one.number or known > len(one.tokens):
+            self._history_BT[one.slot], known = 0, 0
+        self._history_BT[one.slot, known : len(one.tokens)] = one.tokens[known:]
+        self._known[one.slot] = one.number, len(one.tokens)
 
 
 class Told:

@@ -8,7 +8,6 @@ engine.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import jax
 import numpy as np
@@ -107,13 +106,15 @@ class Engine:
     ):
         self.config, self.counts = config, Counts()
         self._params = by_layer(params)
+        self._pinned: dict[int, Params] = {}  # by version: weights that were swapped out, and are needed yet
         shape = jax.eval_shape(rebuild, self._params)
         self._vocab_size, model = shape.vocab_size, shape.config
         layout = config.layout(model)
         if model.conv and config.page < model.conv.taps:
             raise ValueError(f"EngineConfig.page={config.page} must be at least ShortConv.taps={model.conv.taps}")
         self.cache = empty_cache(model, layout, self._params["embed"].dtype, rules)
-        programs = Programs(rebuild, layout, rules, config.draft, config.steps, config.top_logprobs)
+        top = min(config.top_logprobs, self._vocab_size)
+        programs = Programs(rebuild, layout, rules, config.draft, config.steps, top)
         self._prefill, self._decode = programs.compiled()
         self._scheduler = Scheduler(layout, version, config.queue)
         self._batches = Batches(config)
@@ -182,14 +183,12 @@ class Engine:
         if (one := self._all.get(number)) is not None:
             self._end(one, "cancelled")
 
-    def swap(self, params: Params, version: int, kv: Literal["keep", "recompute"] = "keep") -> None:
-        """The next token of every sequence comes from these weights.
+    def swap(self, params: Params, version: int) -> None:
+        """The next token of every sequence that is not pinned comes from these weights.
 
         Args:
           params: the weights.
           version: their number, above that of the present ones.
-          kv: whether running sequences keep what the caches hold of them (paper §6.4; PipelineRL), or read all of
-            their tokens anew.
 
         Raises:
           ValueError: the weights are not of the same shapes, or have no higher version than the present ones.
@@ -198,17 +197,20 @@ class Engine:
             raise ValueError(f"version={version} is not above that of the present weights, {self.version}")
         params = by_layer(params)
         check_alike(params, self._params)
-        self._params = params
-        self._scheduler.swap(version, recompute=kv == "recompute")
+        self._pinned[self.version], self._params = self._params, params
+        self._scheduler.swap(version)
+        self._let_go()
         self.counts.swaps += 1
 
     def step(self) -> list[tuple[int, Token | Finish]]:
         """Reads one chunk of prompts, if any must be read, then decodes; what came out, by request and in order."""
         self._scheduler.admit()
-        if reading := [one for one in self._scheduler.running if not one.decoding][: self.config.rows]:
-            self._read(reading)
-        if decoding := [one for one in self._scheduler.running if one.decoding]:
-            self._make(decoding)
+        if reading := [one for one in self._scheduler.running if not one.decoding]:
+            version = reading[0].version  # all that is read at once is read by the same weights
+            self._read([one for one in reading if one.version == version][: self.config.rows], version)
+        for version in dict.fromkeys(one.version for one in self._scheduler.running if one.decoding):
+            self._make([one for one in self._scheduler.running if one.decoding and one.version == version], version)
+        self._let_go()
         events = list(self._events)
         self._events.clear()
         return events
@@ -243,14 +245,27 @@ class Engine:
             for number in asked:
                 self.cancel(number)
 
-    def _read(self, reading: list[Running]) -> None:
+    def _let_go(self) -> None:
+        """Forgets weights that no sequence needs."""
+        if self._pinned:
+            needed = self._scheduler.pinned()
+            self._pinned = {version: params for version, params in self._pinned.items() if version in needed}
+
+    def _weights(self, version: int | None) -> tuple[Params, int]:
+        """The weights of a version, None for the present ones, and its number."""
+        if version is None or version == self.version:
+            return self._params, self.version
+        return self._pinned[version], version
+
+    def _read(self, reading: list[Running], version: int | None) -> None:
         """One call of `prefill`: the next chunk of each."""
         reading, ends = self._with_room(reading, self.config.chunk)
         if not reading:
             return
         scored = any(one.request.prompt_logprobs is not None for one in reading)
         batch = self._batches.prefill(reading, ends, self._scheduler.tables_BE)
-        self.cache, ids_N, scores, of_prompts = self._prefill(self._params, self.cache, batch, scored)
+        params, version = self._weights(version)
+        self.cache, ids_N, scores, of_prompts = self._prefill(params, self.cache, batch, scored)
         # Between chunks nothing is fetched, and the next one follows at once.
         ending = any(end == len(one.tokens) for one, end in zip(reading, ends))
         made = Told(ids_N, scores, batch.wanted) if ending else None
@@ -260,20 +275,21 @@ class Engine:
             if one.request.prompt_logprobs is not None:
                 # Place i scores token start + i + 1; what is read anew has its score.
                 places = slice(known - 1 - start, max(known - 1, min(end, prompt - 1)) - start)
-                one.prompt_logprobs += told(one.request, self.version, row, places)
+                one.prompt_logprobs += told(one.request, version, row, places)
             self.counts.read += end - start
             one.decoding = end == len(one.tokens)
             self._scheduler.advance(one, end)
             if one.decoding:
-                self._tell(one, [made(one.request, self.version, row)] if one.request.max_tokens else [])
+                self._tell(one, [made(one.request, version, row)] if one.request.max_tokens else [])
 
-    def _make(self, decoding: list[Running]) -> None:
+    def _make(self, decoding: list[Running], version: int | None) -> None:
         """One call of `decode`."""
         decoding, ends = self._with_room(decoding, self._batches.most)
         if not decoding:
             return
         batch = self._batches.decode(decoding, ends, self._scheduler.tables_BE)
-        self.cache, result = self._decode(self._params, self.cache, batch)
+        params, version = self._weights(version)
+        self.cache, result = self._decode(params, self.cache, batch)
         counts_CB, guessed_CB = jax.device_get((result.counts_CB, result.guessed_CB))
         made = Told(result.ids_CBS, result.scores, batch.wanted)
         self.counts.guessed += int(guessed_CB.sum())
@@ -282,7 +298,7 @@ class Engine:
             places = [
                 (step, one.slot, place) for step, count in enumerate(counts_CB[:, one.slot]) for place in range(count)
             ]
-            tokens = [made(one.request, self.version, *place) for place in places]
+            tokens = [made(one.request, version, *place) for place in places]
             self._tell(one, tokens)
 
     def _with_room(self, chosen: list[Running], most: int) -> tuple[list[Running], list[int]]:

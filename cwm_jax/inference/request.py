@@ -20,6 +20,10 @@ class Request:
       forced: (index in the answer, id): tokens given, not drawn, such as the event that a debugger wants next; their
         log-probability is the model's all the same.
       top_logprobs: so many of the likeliest tokens are told beside each.
+      on_swap: what becomes of it when weights are swapped: `keep` what caches hold of it (paper §6.4; PipelineRL),
+        `recompute` that, or `pin` it: the weights that were there when it came make all of its tokens.
+      lineage: requests of one name go on from what caches hold of each other's tokens, whatever weights made it: the
+        turns of one trajectory. Without one, requests share only what weights of one version made.
       prompt_logprobs: the prompt's tokens are scored, too, each beside so many of the likeliest; None: they are not.
     """
 
@@ -31,6 +35,8 @@ class Request:
     stop_ids: tuple[int, ...] = ()
     forced: tuple[tuple[int, int], ...] = ()
     top_logprobs: int = 0
+    on_swap: Literal["keep", "recompute", "pin"] = "keep"
+    lineage: str = ""
     prompt_logprobs: int | None = None
 
     def __post_init__(self):

@@ -29,6 +29,7 @@ class Running:
       keys: of its full pages, as far as they were needed.
       prompt_logprobs: of the prompt's tokens so far.
       forced: tokens of the answer that are given, by their index.
+      version: of the weights that make its tokens; None: of the present ones.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Running:
     pages: list[dict[int, int]] = field(default_factory=list)
     pure: bool = True
     keys: list[bytes] = field(default_factory=list)
+    version: int | None = None
     prompt_logprobs: list[Scored | None] = field(default_factory=lambda: [None])
     forced: dict[int, int] = field(init=False)
 
@@ -108,6 +110,8 @@ class Scheduler:
                 )
         if len(self._waiting) >= self._queue:
             raise QueueFull(f"{len(self._waiting)} requests wait, EngineConfig.queue={self._queue}; ask again later")
+        if one.request.on_swap == "pin":
+            one.version = self.version
         self._waiting.append(one)
 
     def admit(self) -> None:
@@ -191,22 +195,22 @@ class Scheduler:
         self._slots.append(one.slot)
         one.slot, one.pages, one.read, one.decoding, one.pure, one.keys = None, [], 0, False, True, []
 
-    def swap(self, version: int, recompute: bool) -> None:
-        """The weights have another version from now on.
-
-        Args:
-          version: theirs.
-          recompute: whether running sequences read all of their tokens anew; else what caches hold of them stays.
-        """
+    def swap(self, version: int) -> None:
+        """The weights have another version from now on; what becomes of sequences, each of them says."""
         self.version = version
         for one in reversed(self.running):
-            if recompute:
+            if one.request.on_swap == "recompute":
                 self.leave(one)
                 self._waiting.appendleft(one)
-            else:
+            elif one.request.on_swap == "keep":
                 one.pure = False
         for one in self._waiting:
-            one.keys = []
+            if one.version is None:
+                one.keys = []
+
+    def pinned(self) -> set[int]:
+        """Versions of weights that sequences still need beside the present one."""
+        return {one.version for one in (*self._running, *self._waiting) if one.version is not None} - {self.version}
 
     def _room(self, one: Running, found: int) -> bool:
         """Whether there are pages for what a sequence must read to make a token, `found` pages of tokens apart."""
@@ -215,12 +219,14 @@ class Scheduler:
 
     def _keys(self, one: Running, end: int | None = None) -> list[bytes]:
         """The keys of the full pages before `end`; by default of those that may be found: one token must be read."""
-        if one.request.prompt_logprobs is not None or not one.pure:
+        lineage = one.request.lineage
+        if one.request.prompt_logprobs is not None or not (one.pure or lineage):
             return []
+        version = self.version if one.version is None else one.version
         count = (len(one.tokens) - 1 if end is None else end) // self._layout.page
         page = self._layout.page
         for start in range(len(one.keys) * page, count * page, page):
-            before = one.keys[-1] if one.keys else str(self.version).encode()
+            before = one.keys[-1] if one.keys else (f"of {lineage}" if lineage else str(version)).encode()
             one.keys.append(next_key(before, one.tokens[start : start + page]))
         return one.keys[:count]
 

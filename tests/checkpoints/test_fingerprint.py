@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cwm_jax.checkpoints.training import _fingerprint
+from cwm_jax.checkpoints.fingerprint import fingerprint
 from cwm_jax.model.sharding import MeshShape
 
 
@@ -25,17 +25,17 @@ def test_it_is_the_same_on_every_mesh(shape):
     places = {"w": PartitionSpec("fsdp"), "half": PartitionSpec("fsdp", "tensor"), "count": PartitionSpec()}
     with jax.set_mesh(mesh):
         spread = {name: jax.device_put(x, NamedSharding(mesh, places[name])) for name, x in tree().items()}
-        found = jax.device_get(_fingerprint(spread))
-    assert found == jax.device_get(_fingerprint(tree()))
+        found = jax.device_get(fingerprint(spread))
+    assert found == jax.device_get(fingerprint(tree()))
 
 
 def test_any_changed_bit_and_any_swap_change_it():
     before = np.array(tree()["w"])
-    expected = int(_fingerprint(jnp.asarray(before)))
+    expected = int(fingerprint(jnp.asarray(before)))
     for bit in range(32):
         after = before.copy()
         after.view(np.uint32)[3, 2, 1] ^= np.uint32(1) << np.uint32(bit)
-        assert int(_fingerprint(jnp.asarray(after))) != expected
+        assert int(fingerprint(jnp.asarray(after))) != expected
     after = before.copy()
     after[[0, 5]] = after[[5, 0]]
-    assert int(_fingerprint(jnp.asarray(after))) != expected
+    assert int(fingerprint(jnp.asarray(after))) != expected

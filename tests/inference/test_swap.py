@@ -1,5 +1,7 @@
 """New weights between two steps."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -14,12 +16,12 @@ GREEDY = [Request(prompt(1, 13), 20), Request(prompt(2, 6), 25)]
 
 def swapped(engine, wanted, params, kv, after):
     """The answers when the weights are swapped after so many steps, and the versions before and after."""
-    first = engine.version
+    first, wanted = engine.version, [replace(request, on_swap=kv) for request in wanted]
     numbers = [engine.submit(request) for request in wanted]
     tokens, steps, answers = {number: [] for number in numbers}, 0, {}
     while engine.busy:
         if steps == after:
-            engine.swap(params, first + 1, kv)
+            engine.swap(params, first + 1)
         for number, event in engine.step():
             if isinstance(event, Token):
                 tokens[number].append(event)
@@ -27,13 +29,15 @@ def swapped(engine, wanted, params, kv, after):
                 answers[number] = Completion(wanted[numbers.index(number)], tuple(tokens[number]), *event)
         steps += 1
     if steps <= after:
-        engine.swap(params, first + 1, kv)
+        engine.swap(params, first + 1)
     return [answers[number] for number in numbers], first
 
 
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(requests(), min_size=1, max_size=5), st.sampled_from(["keep", "recompute"]), st.sampled_from([1, 2, 3, 5])
+    st.lists(requests(), min_size=1, max_size=5),
+    st.sampled_from(["keep", "recompute", "pin"]),
+    st.sampled_from([1, 2, 3, 5]),
 )
 def test_identical_weights_change_nothing(engine, mix, kv, after):
     answers, _ = swapped(engine, mix, jax.tree.map(lambda w: w + 0, weights()), kv, after)
@@ -108,3 +112,45 @@ def test_the_scores_of_a_prompt_stay_those_of_the_weights_that_read_it(engine):
     scores = [[one.logprob for one in each.prompt_logprobs[1:]] for each in (answer, old)]
     np.testing.assert_allclose(*scores, atol=1e-5)
     assert answer.prompt_logprobs != new.prompt_logprobs
+
+
+def test_what_is_pinned_is_made_by_the_weights_that_it_met(engine):
+    """Beside others that go on with the new weights, those that wait included; then the old ones are let go."""
+    wanted = [Request(prompt(seed, 9), 15, on_swap="pin" if seed % 2 else "keep") for seed in range(7)]
+    first, numbers = engine.version, [engine.submit(request) for request in wanted]
+    tokens, finished = {number: [] for number in numbers}, {}
+    for step in range(1000):
+        if step in (2, 4):
+            engine.swap(weights(4) if step == 2 else weights(), engine.version + 1)
+        for number, event in engine.step():
+            if isinstance(event, Token):
+                tokens[number].append(event)
+            else:
+                finished[number] = event
+        if not engine.busy:
+            break
+    for number, request in zip(numbers, wanted):
+        versions = {token.version for token in tokens[number]}
+        if request.on_swap == "pin":
+            assert versions == {first}
+            check(Completion(request, tuple(tokens[number]), *finished[number]))
+        else:
+            assert max(versions) > first
+    assert engine._pinned == {}
+
+
+def test_a_lineage_goes_on_from_what_older_weights_read(engine):
+    """Two turns with a swap between them: the second reads only what is new, and nobody else finds it."""
+    start = Request(prompt(5, 18), 6, lineage="one")
+    (turn,) = engine.generate([start])
+    so_far = (*start.prompt, *turn.ids)
+    engine.swap(weights(4), engine.version + 1)
+    read, following = engine.counts.read, Request((*so_far, *prompt(6, 5)), 6, lineage="one")
+    (kept,) = engine.generate([following])
+    page = engine.config.page
+    assert engine.counts.read - read <= len(following.prompt) - (len(so_far) - 1) // page * page
+    (anew,) = engine.generate([replace(following, lineage="another")])
+    check(replace(anew, request=replace(following, lineage="")), weights(4))
+    assert [token.logprob for token in kept.tokens] != [token.logprob for token in anew.tokens]
+    (stranger,) = engine.generate([replace(following, lineage="")])
+    check(stranger, weights(4))

@@ -1,0 +1,232 @@
+"""The board: which task is whose turn, who works on it, and that nothing is lost on the way.
+
+A ticket is a number: task, pass and identity of its group follow from it, so the only thing that must survive is how
+many were issued. Who holds a ticket is known here alone and may be forgotten: a board that is started again gives
+tickets whose groups are not there a while to come in, and then to somebody else; a group that is made twice is noticed
+when it is sealed.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cwm_jax.files import write_whole
+from cwm_jax.rl.ledger import Ledger
+from cwm_jax.rl.spool import Spool
+from cwm_jax.rl.trajectory import group_uid
+
+
+class Ticket(NamedTuple):
+    """A group to be made.
+
+    Attributes:
+      number: from 0; everything else follows from it.
+      uid: of the group.
+      task: name of the task.
+      attempt: how often the ticket was given out before.
+    """
+
+    number: int
+    uid: str
+    task: str
+    attempt: int
+
+
+class Order:
+    """Which task each ticket is for: pass after pass over all of them, each pass in an order of its own."""
+
+    def __init__(self, tasks: Sequence[str], seed: int = 0):
+        if not tasks:
+            raise ValueError("there is no task; name at least one")
+        self._tasks, self._seed = tuple(tasks), seed
+
+    def __call__(self, number: int) -> tuple[str, str]:
+        """The task of a ticket and the uid of its group."""
+        turn, place = divmod(number, len(self._tasks))
+        task = self._tasks[self._permutation(turn)[place]]
+        return task, group_uid(task, turn, self._seed)
+
+    @lru_cache(maxsize=2)  # noqa: B019 - one order lives as long as its run
+    def _permutation(self, turn: int) -> np.ndarray:
+        return np.random.default_rng((self._seed, turn)).permutation(len(self._tasks))
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Where every ticket that was issued is.
+
+    Attributes:
+      issued: tickets.
+      consumed: groups that were learnt from.
+      rejected: groups that were passed over, by reason.
+      sealed: groups that wait for the learner.
+      in_flight: tickets whose group is not there yet.
+      twice: uids that stand in two places; there must be none.
+    """
+
+    issued: int
+    consumed: int
+    rejected: dict[str, int]
+    sealed: int
+    in_flight: int
+    twice: tuple[str, ...] = ()
+
+    @property
+    def residual(self) -> int:
+        """What is issued less what is found; it must be 0."""
+        return self.issued - self.consumed - sum(self.rejected.values()) - self.sealed - self.in_flight
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is lost and nothing is in two places."""
+        return self.residual == 0 and not self.twice
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "rejected": sum(self.rejected.values()), "residual": self.residual,
+                "reasons": dict(self.rejected)}  # fmt: skip
+
+
+@dataclass
+class _Open:
+    """A ticket whose group is not there.
+
+    Attributes:
+      number: of the ticket.
+      worker: who makes it; empty if nobody.
+      until: when it is given to somebody else.
+      attempts: how often it was given out.
+    """
+
+    number: int
+    worker: str = ""
+    until: float = 0.0
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Admission:
+    """How far samplers may run ahead (AReaL, arXiv 2505.24298, eq. 3): no full queue makes groups older than that.
+
+    Attributes:
+      staleness: steps η that the learner may be ahead of the oldest group that it gets.
+      groups: that a step takes, about.
+    """
+
+    staleness: int = 4
+    groups: int = 8
+
+    def __call__(self, steps: int, accepted: int, running: int) -> bool:
+        """Whether one more may begin.
+
+        Args:
+          steps: that the learner has done.
+          accepted: groups that are consumed or wait.
+          running: groups that are being made.
+        """
+        return accepted + running < (self.staleness + steps + 1) * self.groups
+
+
+class Board:
+    """Gives out tickets and keeps the accounts of a run. One at a time; it may be killed and started again.
+
+    Args:
+      run: folder of the run.
+      order: of tasks.
+      admission: how far ahead tickets are given out.
+      ttl: seconds without a sign of life after which a ticket goes to somebody else.
+      clock: tells the time; only differences count.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        order: Order,
+        admission: Admission = Admission(),
+        ttl: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._path = Path(run) / "board" / "issued"
+        self._order, self._admission, self._ttl, self._clock = order, admission, ttl, clock
+        self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
+        self._issued = int(self._path.read_text()) if self._path.exists() else 0
+        self.again = 0  # tickets that went to somebody else
+        # Whoever held them may still be at work.
+        self._open = {self._order(n)[1]: _Open(n, "?", clock() + ttl, 1) for n in range(self._issued)}
+        self._settle()
+
+    def lease(self, worker: str, step: int | None = None) -> Ticket | None:
+        """A ticket for a worker; None where there is nothing to do just now.
+
+        Args:
+          worker: who asks.
+          step: of training that its weights come from; None gets a ticket whatever they are. With weights that are
+            older than the run allows, what it makes would be thrown away.
+        """
+        self._settle()
+        now = self._clock()
+        if step is not None and self._steps() - step > self._admission.staleness:
+            return None
+        for uid, one in self._open.items():
+            if not one.worker or one.until < now:
+                self.again += one.attempts > 0
+                return self._give(uid, one, worker)
+        consumed, waiting = self._ledger.consumed, len(self._waiting())
+        if not self._admission(self._steps(), consumed + waiting, len(self._open)):
+            return None
+        _, uid = self._order(self._issued)
+        # Written first: a ticket that is out is always counted.
+        write_whole(self._path, str(self._issued + 1))
+        self._open[uid] = _Open(self._issued)
+        self._issued += 1
+        return self._give(uid, self._open[uid], worker)
+
+    def renew(self, worker: str, uids: Iterable[str]) -> list[str]:
+        """A sign of life; the uids that are not this worker's any more."""
+        lost = []
+        for uid in uids:
+            one = self._open.get(uid)
+            if one is None or one.worker not in (worker, "?"):
+                lost.append(uid)
+            else:
+                one.worker, one.until = worker, self._clock() + self._ttl
+        return lost
+
+    def give_back(self, worker: str, uids: Iterable[str] | None = None) -> None:
+        """Tickets that a worker does not go on with; by default all of its own."""
+        for uid, one in self._open.items():
+            if one.worker == worker and (uids is None or uid in uids):
+                one.worker = ""
+
+    def accounts(self) -> Accounts:
+        """Where everything is, counted now from what is on disk."""
+        self._settle()
+        waiting = self._waiting()
+        rejected = [uid for entry in self._ledger.entries for uid in entry.rejected]
+        consumed = [uid for entry in self._ledger.entries for uid in entry.consumed]
+        places = Counter([*consumed, *rejected, *waiting, *self._open])
+        twice = tuple(sorted(uid for uid, count in places.items() if count > 1))
+        return Accounts(self._issued, len(consumed), dict(self._ledger.reasons), len(waiting), len(self._open), twice)
+
+    def _give(self, uid: str, one: _Open, worker: str) -> Ticket:
+        ticket = Ticket(one.number, uid, self._order(one.number)[0], one.attempts)
+        one.worker, one.until, one.attempts = worker, self._clock() + self._ttl, one.attempts + 1
+        return ticket
+
+    def _settle(self) -> None:
+        """Takes note of what was sealed and taken."""
+        self._ledger.refresh()
+        there = self._spool.sealed().keys() | self._ledger.taken
+        for uid in self._open.keys() & there:
+            del self._open[uid]
+
+    def _waiting(self) -> list[str]:
+        return [uid for uid in self._spool.sealed() if uid not in self._ledger.taken]
+
+    def _steps(self) -> int:
+        return max(self._ledger.steps, default=0)

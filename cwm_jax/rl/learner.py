@@ -1,0 +1,138 @@
+"""The learner: takes batches, updates, publishes; started again, it comes to the same bits."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.model.transformer import rebuilder
+from cwm_jax.rl.batches import Batching, Gatherer, RolloutRows
+from cwm_jax.rl.ledger import Ledger
+from cwm_jax.rl.objective import Decoupled, Objective
+from cwm_jax.rl.policy import Publisher
+from cwm_jax.rl.spool import Spool
+from cwm_jax.rl.step import make_proximal, make_rl_step
+from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How the learner learns, beside what an `Experiment` says.
+
+    Attributes:
+      objective: what it maximises.
+      batching: how groups become batches.
+      publish_every: steps between publications.
+      serving: what weights are published in.
+    """
+
+    objective: Objective = field(default_factory=Objective)
+    batching: Batching = field(default_factory=Batching)
+    publish_every: int = 1
+    serving: str = "float32"
+
+
+class Learner:
+    """One learner, on one mesh. `tick` does a step if there is a batch. A context manager; its mesh must be in force.
+
+    Args:
+      experiment: model, optimiser, schedule, mesh, length of the run.
+      learning: the rest.
+      run: folder of the run.
+      vocab_size: ids are below it.
+      clock: tells seconds since 1970.
+
+    Attributes:
+      step: steps done.
+      state: weights and optimiser.
+      publisher: of its weights.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        learning: Learning,
+        run: Path,
+        vocab_size: int,
+        clock: Callable[[], float] = time.time,
+    ):
+        """Goes on from the newest checkpoint in `run`, and publishes its weights."""
+        self._experiment, self._learning = experiment, learning
+        self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
+        self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size)
+        self._checkpoints = Checkpoints(Path(run) / "state", experiment.checkpoint_every)
+        mesh = experiment.mesh_shape.build()
+        self._place = NamedSharding(mesh, experiment.rules.spec("batch", "sequence"))
+        self.step, self.state = 0, None
+        if self._checkpoints.latest:
+            self.step, self.state = restored(self._checkpoints, experiment, vocab_size, mesh)
+        else:
+            self.state = init_state(experiment, vocab_size, mesh)
+        self._checkpoints.set_aside(after=self.step)
+        rebuild, rules = rebuilder(experiment.model, vocab_size), experiment.rules
+        optimizer = optimizer_of(experiment)
+        step = make_rl_step(rebuild, optimizer, rules, learning.objective, experiment.guard, experiment.dtype)
+        self._update = jax.jit(step, donate_argnums=0)
+        self._proximal = jax.jit(make_proximal(rebuild, rules, experiment.dtype))
+        self._cast = jax.jit(lambda params: jax.tree.map(lambda w: w.astype(learning.serving), params))
+        self.publisher = Publisher(run, parent=self.step, clock=clock)
+        self.publisher.publish(self._cast(self.state.params), self.step)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.step >= self._experiment.steps
+
+    def tick(self) -> dict[str, Any] | None:
+        """One step, if there is a batch for it; its metrics."""
+        rows = self._gatherer.gather(self.step + 1, self.publisher.version)
+        return None if rows is None else self._learn(rows)
+
+    def close(self) -> None:
+        """Returns when everything that was begun to be written is."""
+        self.publisher.wait()
+        self._checkpoints.save(self.step, self.state.saved)
+        self._checkpoints.wait()
+        self._checkpoints.__exit__()
+
+    def __enter__(self) -> "Learner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _learn(self, rows: RolloutRows) -> dict[str, Any]:
+        batch = RolloutRows(*(jax.device_put(array, self._place) for array in rows))
+        proximal_BS = batch.logprobs
+        if isinstance(self._learning.objective.surrogate, Decoupled):
+            proximal_BS = self._proximal(self.state.params, batch)
+        self.state, metrics = self._update(self.state, batch, proximal_BS, jnp.int32(self.publisher.version))
+        self.step += 1
+        if self.step % self._learning.publish_every == 0:
+            self.publisher.publish(self._cast(self.state.params), self.step)
+        if self._checkpoints.due(self.step):
+            covered = self._checkpoints.latest or 0  # by a checkpoint that is on disk to its end
+            self._checkpoints.save(self.step, self.state.saved)
+            self._spool.delete(self._taken_until(covered))
+        return {name: np.asarray(value).tolist() for name, value in jax.device_get(metrics).items() if name != "by_age"}
+
+    def _taken_until(self, step: int) -> list[str]:
+        """Uids of groups that no checkpoint needs any more."""
+        return [
+            uid for entry in self._ledger.entries if entry.step <= step for uid in (*entry.consumed, *entry.rejected)
+        ]
+
+
+def serving_shapes(learner_state: TrainState, serving: str, place: jax.sharding.Sharding) -> Any:
+    """The weights as a host of one device loads them."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, serving, sharding=place), abstract(learner_state.params)
+    )

@@ -1,0 +1,183 @@
+"""The sampler: an inference host that makes groups, and takes new weights in the middle of them."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from cwm_jax.checkpoints.training import DamagedCheckpoint
+from cwm_jax.envs.env import Env, Reward, Task
+from cwm_jax.inference.engine import Engine
+from cwm_jax.rl.board import Board, Ticket
+from cwm_jax.rl.driver import Driver
+from cwm_jax.rl.policy import Gone, PolicyReader, Publication
+from cwm_jax.rl.rollout import Drawing, rollout
+from cwm_jax.rl.spool import Spool
+from cwm_jax.rl.trajectory import Group, Trajectory
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a host samples.
+
+    Attributes:
+      members: of a group (8 in the systems next to CWM's; its own number is not known).
+      groups: made at once.
+      threads: calls of environments at once; 0 makes a run the same every time.
+      act_seconds: that such a call may take.
+      poll: seconds between looks for new weights.
+      renew: seconds between signs of life.
+    """
+
+    members: int = 8
+    groups: int = 8
+    threads: int = 32
+    act_seconds: float = 600.0
+    poll: float = 1.0
+    renew: float = 10.0
+
+
+@dataclass
+class _Making:
+    """A group under way."""
+
+    ticket: Ticket
+    found: dict[int, Trajectory] = field(default_factory=dict)
+
+
+class Sampler:
+    """One host. `tick` does what is to be done next; whoever runs it calls that again and again.
+
+    Args:
+      name: of the host.
+      engine: with weights of any version below the first that is published.
+      abstract: shapes, dtypes and shardings of the weights on this host.
+      reader: where new ones come from.
+      board: gives out tickets.
+      spool: where groups go.
+      env, reward, drawing, sampling: what is made, and how.
+      vocab_size: ids are below it.
+      in_background: whether weights are loaded while tokens are drawn; else a run is the same every time.
+      clock: tells seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        abstract: Any,
+        reader: PolicyReader,
+        board: Board,
+        spool: Spool,
+        env: Env,
+        reward: Reward,
+        drawing: Drawing,
+        sampling: Sampling,
+        vocab_size: int,
+        in_background: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.name, self.engine = name, engine
+        self._abstract, self._reader, self._board, self._spool = abstract, reader, board, spool
+        self._env, self._reward, self._drawing, self._sampling = env, reward, drawing, sampling
+        self._vocab_size, self._in_background, self._clock = vocab_size, in_background, clock
+        self._tasks: dict[str, Task] = {task.name: task for task in env.tasks()}
+        self._driver = Driver(engine, sampling.threads, sampling.act_seconds)
+        self._making: dict[str, _Making] = {}
+        self._loading: threading.Thread | None = None
+        self._loaded: tuple[Publication, Any] | None = None
+        self._step = 0  # of training that the weights come from
+        self._looked = self._renewed = -float("inf")
+        self.duplicates = 0  # groups that somebody else had sealed
+
+    def tick(self, patience: float = 0.05) -> bool:
+        """Takes weights that came, begins groups, draws a step; whether anything was done."""
+        now = self._clock()
+        self._take_weights(now)
+        if self._reader.using is None:
+            return False
+        if now - self._renewed >= self._sampling.renew:
+            self._renewed = now
+            self._reader.renew()
+            self._drop(self._board.renew(self.name, list(self._making)))
+        began = self._begin(now)
+        done = self._driver.turn(now, patience)
+        for (uid, member), trajectory in done:
+            self._finish(uid, member, trajectory)
+        return bool(began or done or self._driver.drawing)
+
+    def leave(self) -> None:
+        """Gives everything up, so that others go on with it at once."""
+        for _ in self._driver.close():
+            pass
+        while self.engine.busy:
+            self.engine.step()
+        self._board.give_back(self.name)
+        self._reader.leave()
+
+    def _take_weights(self, now: float) -> None:
+        """Looks for weights, loads what is new, and has the engine go on with it between two steps."""
+        if self._loading is None and self._loaded is None and now - self._looked >= self._sampling.poll:
+            self._looked = now
+            newest = self._reader.newest()
+            if newest is not None and newest.version > (self._reader.using or 0):
+                if self._in_background:
+                    self._loading = threading.Thread(target=self._load, args=(newest,), daemon=True)
+                    self._loading.start()
+                else:
+                    self._load(newest)
+        if self._loading is not None and not self._loading.is_alive():
+            self._loading = None
+        if self._loaded is not None and self._loading is None:
+            (publication, params), self._loaded = self._loaded, None
+            self.engine.swap(params, publication.version)
+            self._step = publication.step
+            self._reader.use(publication.version)
+
+    def _load(self, publication: Publication) -> None:
+        try:
+            params = self._reader.load(publication, self._abstract)
+        except (Gone, DamagedCheckpoint):
+            return  # the next look finds a newer one
+        self._loaded = publication, jax.block_until_ready(params)
+
+    def _begin(self, now: float) -> int:
+        """Begins groups while there is room and something to do; how many."""
+        began = 0
+        while (
+            len(self._making) < self._sampling.groups
+            and (ticket := self._board.lease(self.name, self._step)) is not None
+        ):
+            self._making[ticket.uid] = _Making(ticket)
+            for member in range(self._sampling.members):
+                self._driver.add((ticket.uid, member), self._rollout(ticket, member), now)
+            began += 1
+        return began
+
+    def _rollout(self, ticket: Ticket, member: int):
+        name = f"{ticket.uid} {member} {ticket.attempt}"
+        seed = int(ticket.uid[:12], 16) * 4096 + 64 * member  # of the group and the member alone
+        return rollout(
+            self._env, self._tasks[ticket.task], self._reward, self._drawing, name=name, member=member, seed=seed,
+            version=lambda: self.engine.version, vocab_size=self._vocab_size, clock=self._clock,
+        )  # fmt: skip
+
+    def _finish(self, uid: str, member: int, trajectory: Trajectory) -> None:
+        """A member is done; the last one seals its group."""
+        making = self._making.get(uid)
+        if making is None:
+            return  # it was lost to somebody else
+        making.found[member] = trajectory
+        if len(making.found) == self._sampling.members:
+            del self._making[uid]
+            members = tuple(making.found[number] for number in sorted(making.found))
+            ticket = making.ticket
+            self.duplicates += not self._spool.seal(Group(uid, ticket.task, members, self.name, ticket.attempt))
+
+    def _drop(self, uids: list[str]) -> None:
+        """Forgets groups that others make now; what still runs of them comes to nothing."""
+        for uid in uids:
+            self._making.pop(uid, None)

@@ -1,0 +1,150 @@
+"""The spool: finished groups on disk, from samplers to the learner, and to whoever else wants them.
+
+A group is two files: its trajectories in an ArrayRecord file, and then a manifest, which appears whole or not at all
+and at most once, however many samplers made the group. A truncated ArrayRecord file opens as an empty one, so readers
+trust only what has a manifest with the same count and hash.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cwm_jax.files import full_disk
+from cwm_jax.records import read_records, write_records
+from cwm_jax.rl.trajectory import Group, from_bytes, to_bytes
+
+_RECORDS = ".array_record"
+
+
+class DamagedGroup(ValueError):
+    """The records of a sealed group are not those that were sealed."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What is told of a group beside its records.
+
+    Attributes:
+      uid, task, worker, attempt: as in `Group`.
+      records: name of the file of its trajectories.
+      count: of them.
+      sha256: of that file.
+      tokens: of agents, in all.
+      versions: oldest and newest weights that drew one; None where there is none.
+    """
+
+    uid: str
+    task: str
+    worker: str
+    attempt: int
+    records: str
+    count: int
+    sha256: str
+    tokens: int
+    versions: tuple[int, int] | None
+
+
+class Spool:
+    """A folder of sealed groups; any number of processes, on any machine, seal and read."""
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._known: dict[str, Sealed] = {}
+
+    def seal(self, group: Group) -> bool:
+        """Stores a group whole; False, and nothing is stored, where it is there already.
+
+        Raises:
+          OSError: the disk is full.
+        """
+        name = f"{group.uid}.{secrets.token_hex(4)}{_RECORDS}"
+        path, manifest = self.folder / name, self.folder / f"{group.uid}.json"
+        if manifest.exists():
+            return False
+        write_records(path, map(to_bytes, group.trajectories), "group_size:1,zstd:3")
+        _sync(path)
+        tokens = sum(one.agent_tokens for one in group.trajectories)
+        sealed = Sealed(
+            group.uid, group.task, group.worker, group.attempt, name, len(group.trajectories), _sha256(path), tokens,
+            group.versions,
+        )  # fmt: skip
+        if not _create(manifest, json.dumps(asdict(sealed))):
+            path.unlink()
+            return False
+        _sync(self.folder)
+        return True
+
+    def sealed(self) -> dict[str, Sealed]:
+        """All groups that are there, by uid; those that appeared since the last call stand last."""
+        present = {name.removesuffix(".json"): name for name in os.listdir(self.folder) if name.endswith(".json")}
+        for uid in self._known.keys() - present.keys():
+            del self._known[uid]
+        new = []
+        for uid in present.keys() - self._known.keys():
+            try:
+                path = self.folder / present[uid]
+                new.append((path.stat().st_mtime_ns, uid, json.loads(path.read_text())))
+            except FileNotFoundError:
+                continue  # it was deleted just now
+        for _, uid, told in sorted(new, key=lambda one: one[:2]):
+            versions = tuple(told["versions"]) if told["versions"] else None
+            self._known[uid] = Sealed(**told | {"versions": versions})
+        return dict(self._known)
+
+    def read(self, sealed: Sealed) -> Group:
+        """The group.
+
+        Raises:
+          DamagedGroup: its records are gone, cut off or changed.
+        """
+        path = self.folder / sealed.records
+        try:
+            if (found := _sha256(path)) != sealed.sha256:
+                raise ValueError(f"{path} is damaged: its sha256 is {found}, {sealed.sha256} was sealed")
+            trajectories = tuple(map(from_bytes, read_records(path, sealed.count)))
+        except (OSError, ValueError) as error:
+            raise DamagedGroup(str(error)) from None
+        return Group(sealed.uid, sealed.task, trajectories, sealed.worker, sealed.attempt)
+
+    def delete(self, uids: Iterable[str]) -> None:
+        """Makes room: groups that nobody needs any more. The ledger knows that they were there."""
+        known = self.sealed()
+        for uid in uids:
+            if (sealed := known.get(uid)) is not None:
+                (self.folder / f"{uid}.json").unlink(missing_ok=True)
+                (self.folder / sealed.records).unlink(missing_ok=True)
+
+
+def _create(path: Path, content: str) -> bool:
+    """Makes a file that is whole from the first moment on; False where there is one."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with full_disk(path):
+            part.write_text(content)
+        _sync(part)
+        try:
+            os.link(part, path)  # of two who make it at once, one succeeds
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Returns when a file, or what stands in a folder, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
