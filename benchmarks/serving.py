@@ -25,12 +25,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # so that it runs as a file from anywhere
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 import numpy as np
 from training_cases import CASES
 
+ROOT = Path(__file__).resolve().parent.parent
 TEXTS = [f"def f{n}(x):\n    return x + {n}\n" for n in range(40)]
 
 
