@@ -63,7 +63,7 @@ def test_the_toy_keeps_its_contract_and_moves_what_arithmetic_says(tmp_path):
 
 
 def test_there_is_a_report_of_what_was_compiled():
-    assert {json.loads(path.read_text())["topology"] for path in REPORTS} == {"v5e:2x4", "v5p:2x2x1"}
+    assert {json.loads(path.read_text())["topology"] for path in REPORTS} == {"v5e:2x4", "v5p:2x2x1", "v6e:2x4"}
 
 
 @pytest.mark.parametrize("path", REPORTS, ids=lambda path: path.stem)
