@@ -65,10 +65,10 @@ class Answers:
 
     async def __aiter__(self):
         while True:
-            if self._error is not None:
-                raise self._error
             if self._indices and asyncio.get_running_loop().time() >= self._until:
                 raise TimeoutError  # also where its reader is what takes long
+            if self._error is not None:
+                raise self._error
             if self._unread:
                 events = list(self._unread)
                 self._unread.clear()
