@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,38 @@ def write_whole(path: str | os.PathLike, content: bytes | str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def create_whole(path: Path, content: str) -> bool:
+    """Makes a file that is whole, and on the disk, from the first moment on; False where there is one already.
+
+    Of several who make one at once, on any machine, one succeeds.
+
+    Raises:
+      OSError: the disk is full.
+    """
+    part = path.with_name(f"{own_part(path).name}.{threading.get_ident()}")
+    try:
+        with full_disk(path):
+            part.write_text(content)
+        sync(part)
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return False
+        sync(path.parent)
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or what stands in a folder, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def own_part(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from cwm_jax.evaluation.halting_programs import programs
-from cwm_jax.evaluation.scores import interval
+from cwm_jax.evaluation.scores import share
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.worldmodel.halting import halts
@@ -120,8 +120,7 @@ class Halting:
                 "plain_seconds": sum(map(_plain_seconds, right)),
             },
         }
-        n = len(records)
-        return {"n": n, "score": len(right) / n, "interval": interval(len(right), n), "details": details}
+        return share(len(right), len(records), details)
 
 
 def _plain_seconds(record: dict[str, Any]) -> float:

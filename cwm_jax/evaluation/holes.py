@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
-from cwm_jax.evaluation.scores import interval
+from cwm_jax.evaluation.scores import share
 from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, Trace, record_many
@@ -194,4 +194,4 @@ class Holes:
         efforts = ("executions", "enumeration_executions", "predicted")
         details = {"enumeration": sum(record["enumeration_right"] for record in records) / n}
         details |= {name: sum(record[name] for record in records) for name in efforts}
-        return {"n": n, "score": right / n, "interval": interval(right, n), "details": details}
+        return share(right, n, details)

@@ -18,6 +18,11 @@ def interval(right: int, n: int) -> list[float]:
     return [0.0 if right == 0 else middle - half, 1.0 if right == n else middle + half]
 
 
+def share(right: int, n: int, details: dict[str, Any]) -> dict[str, Any]:
+    """A share with its 95 % interval, and what else there is to tell: `n`, `score`, `interval`, `details`."""
+    return {"n": n, "score": right / n, "interval": interval(right, n), "details": details}
+
+
 def summary(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What every suite of single items tells.
 

@@ -100,23 +100,22 @@ class Told:
     """What came out of a program, as tokens; all of it fetched at once."""
 
     def __init__(self, ids: jax.Array, scores: Scores, wanted: np.ndarray):
-        self._ids, self._scores = jax.device_get((ids, scores if wanted else scores.logprobs_N))
+        self._ids, self._scores = jax.device_get((ids, _needed(scores, wanted)))
 
     def __call__(self, request: Request, version: int, *place: int) -> Token:
         """The token at a place of the arrays."""
-        top, logprobs = (), self._scores
-        if isinstance(self._scores, Scores):
-            logprobs = self._scores.logprobs_N
-            top = _likeliest(self._scores, place, request.top_logprobs)
-        return Token(int(self._ids[place]), float(logprobs[place]), version, top)
+        top = ()
+        if U := request.top_logprobs:
+            ids, logprobs = (array[place][:U].tolist() for array in self._scores[1:])
+            top = tuple(zip(ids, logprobs))
+        return Token(int(self._ids[place]), float(self._scores.logprobs_N[place]), version, top)
 
 
 class ToldPrompt:
     """What `prefill` says of the tokens of prompts; all of it fetched at once."""
 
     def __init__(self, scores: Scores, ranks_NS: jax.Array, wanted: np.ndarray):
-        self._scores, self._ranks_NS = jax.device_get((scores if wanted else scores._replace(
-            top_ids_NU=None, top_logprobs_NU=None), ranks_NS))  # fmt: skip
+        self._scores, self._ranks_NS = jax.device_get((_needed(scores, wanted), ranks_NS))
 
     def __call__(self, request: Request, version: int, row: int, places: slice) -> list[Scored]:
         """How the tokens after those at some places were taken."""
@@ -128,9 +127,9 @@ class ToldPrompt:
         return [Scored(logprob, rank, version, top) for logprob, rank, top in zip(logprobs, ranks, tops)]
 
 
-def _likeliest(scores: Scores, place: tuple[int, ...], count: int) -> tuple[tuple[int, float], ...]:
-    ids, logprobs = (array[place][:count].tolist() for array in scores[1:])
-    return tuple(zip(ids, logprobs))
+def _needed(scores: Scores, wanted: np.ndarray) -> Scores:
+    """What is worth fetching: where nobody wants the likeliest tokens, the rest alone."""
+    return scores if wanted else Scores(scores.logprobs_N, None, None)
 
 
 def _how(placed, N: int) -> Draw:

@@ -183,6 +183,13 @@ class Engine:
         if (one := self._all.get(number)) is not None:
             self._end(one, "cancelled")
 
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Ends requests of which nobody wants to hear any more: not even that they ended."""
+        numbers = set(numbers)
+        for number in numbers:
+            self.cancel(number)
+        self._events = deque(event for event in self._events if event[0] not in numbers)
+
     def swap(self, params: Params, version: int) -> None:
         """The next token of every sequence that is not pinned comes from these weights.
 
@@ -231,8 +238,6 @@ class Engine:
                     asked[number] = *following, []
                     following = next(coming, None)
                 for number, event in self.step():
-                    if number not in asked:
-                        continue  # of a call that was given up
                     if isinstance(event, Token):
                         asked[number][2].append(event)
                     else:
@@ -242,8 +247,7 @@ class Engine:
                     yield done.pop(turn)
                     turn += 1
         finally:
-            for number in asked:
-                self.cancel(number)
+            self.forget(asked)
 
     def _let_go(self) -> None:
         """Forgets weights that no sequence needs."""

@@ -42,10 +42,7 @@ class Streams:
 
     def close(self) -> None:
         """Ends what still runs and leaves nothing of it in the engine."""
-        for number in self._made.keys() - self._ended.keys():
-            self._engine.cancel(number)
-        while self._engine.busy:
-            self._step()
+        self._engine.forget(self._made.keys() - self._ended.keys())
 
     def _step(self) -> None:
         for number, event in self._engine.step():

@@ -10,9 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from cwm_jax.envs.env import OK
 from cwm_jax.rl.ledger import Entry, Ledger
 from cwm_jax.rl.spool import DamagedGroup, Sealed, Spool
-from cwm_jax.rl.trajectory import OK, Context, Group, Trajectory, advantages
+from cwm_jax.rl.trajectory import Context, Group, Trajectory, advantages
 
 
 class Filter(Protocol):

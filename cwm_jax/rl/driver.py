@@ -88,17 +88,14 @@ class Driver:
         for rollout, key, _ in self._acting.values():
             rollout.close()
             yield key
-        for number in list(self._drawing):
-            self._engine.cancel(number)
+        self._engine.forget(self._drawing)
         self._drawing.clear()
         self._acting.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _heard(self, number: int, event: Token | Finish, now: float) -> None:
-        one = self._drawing.get(number)
-        if one is None:
-            return
+        one = self._drawing[number]
         if isinstance(event, Token):
             one.tokens.append(event)
             return

@@ -113,7 +113,7 @@ class Publisher(Policies):
         super().__init__(run)
         self._parent, self._clock = parent, clock
         self._board.mkdir(parents=True, exist_ok=True)
-        numbers = [tuple(map(int, name.removesuffix(".json").split("-")[1:])) for name in self.names()]
+        numbers = list(map(_numbers, self.names()))
         self.epoch = max((epoch for epoch, _ in numbers), default=0) + 1
         written = [int(path.name.partition(".")[0]) for path in self._weights.glob("[0-9]*")]
         self.version = max([*written, *(version for _, version in numbers)], default=0)
@@ -168,16 +168,19 @@ class Publisher(Policies):
         except BaseException as error:
             self._error = error
 
+    def _leased(self) -> set[int]:
+        return {version for lease in _leases(self._board, self._clock()) for version in lease.versions}
+
     def _collect(self) -> None:
         """Deletes versions that are neither among the newest nor leased: first what announces them."""
-        leased = {version for lease in _leases(self._board, self._clock()) for version in lease.versions}
+        leased = self._leased()
         names = self.names()
-        kept = {int(name.removesuffix(".json").split("-")[2]) for name in names[-_KEPT:]} | leased
+        kept = {version for _, version in map(_numbers, names[-_KEPT:])} | leased
         for name in names:
-            if int(name.removesuffix(".json").split("-")[2]) not in kept:
+            if _numbers(name)[1] not in kept:
                 (self._board / name).unlink(missing_ok=True)
         # A host may have leased one between the look and now: whoever leases looks again whether it is announced.
-        leased = {version for lease in _leases(self._board, self._clock()) for version in lease.versions}
+        leased = self._leased()
         for path in self._weights.iterdir():
             version = int(path.name.partition(".")[0])
             if version not in kept | leased and version < self.version:
@@ -273,6 +276,12 @@ class PolicyReader(Policies):
     def leave(self) -> None:
         """Gives up the lease."""
         (self._board / f"lease-{self._host}.json").unlink(missing_ok=True)
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    """Epoch and version of an announcement, by the name of its file."""
+    epoch, version = name.removesuffix(".json").split("-")[1:]
+    return int(epoch), int(version)
 
 
 def _leases(board: Path, now: float) -> list[Lease]:

@@ -113,8 +113,6 @@ class Sampler:
         """Gives everything up, so that others go on with it at once."""
         for _ in self._driver.close():
             pass
-        while self.engine.busy:
-            self.engine.step()
         self._board.give_back(self.name)
         self._reader.leave()
 

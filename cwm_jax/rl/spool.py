@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cwm_jax.files import full_disk
+from cwm_jax.files import create_whole, sync
 from cwm_jax.records import read_records, write_records
 from cwm_jax.rl.trajectory import Group, from_bytes, to_bytes
 
@@ -67,16 +67,15 @@ class Spool:
         if manifest.exists():
             return False
         write_records(path, map(to_bytes, group.trajectories), "group_size:1,zstd:3")
-        _sync(path)
+        sync(path)
         tokens = sum(one.agent_tokens for one in group.trajectories)
         sealed = Sealed(
             group.uid, group.task, group.worker, group.attempt, name, len(group.trajectories), _sha256(path), tokens,
             group.versions,
         )  # fmt: skip
-        if not _create(manifest, json.dumps(asdict(sealed))):
+        if not create_whole(manifest, json.dumps(asdict(sealed))):
             path.unlink()
             return False
-        _sync(self.folder)
         return True
 
     def sealed(self) -> dict[str, Sealed]:
@@ -120,31 +119,6 @@ class Spool:
                 (self.folder / sealed.records).unlink(missing_ok=True)
 
 
-def _create(path: Path, content: str) -> bool:
-    """Makes a file that is whole from the first moment on; False where there is one."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with full_disk(path):
-            part.write_text(content)
-        _sync(part)
-        try:
-            os.link(part, path)  # of two who make it at once, one succeeds
-        except FileExistsError:
-            return False
-        return True
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Returns when a file, or what stands in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

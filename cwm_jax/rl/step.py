@@ -14,10 +14,10 @@ from cwm_jax.model.sharding import ShardingRules
 from cwm_jax.model.transformer import Params, Transformer
 from cwm_jax.rl.batches import RolloutRows
 from cwm_jax.rl.objective import Objective, Terms, by_age
-from cwm_jax.training.guard import SkipBadSteps, choose
+from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.loss import token_losses
 from cwm_jax.training.state import TrainState
-from cwm_jax.training.step import shifted
+from cwm_jax.training.step import shifted, updated
 
 
 def logprobs_of(model: Transformer, batch: RolloutRows, rules: ShardingRules) -> jax.Array:
@@ -77,13 +77,8 @@ def make_rl_step(
     def step(state: TrainState, batch: RolloutRows, proximal_BS: jax.Array, version: jax.Array):
         differentiated = jax.value_and_grad(loss_and_metrics, has_aux=True)
         (loss, metrics), gradients = differentiated(state.params, batch, proximal_BS, version)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
-        good, remembered = guard(state.guard, loss * 0, **norms)
-        params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
-        counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
-        return TrainState(params, opt_state, state.step + 1, remembered, state.frozen), metrics | norms | counts
+        state, told = updated(state, gradients, loss * 0, optimizer, guard)
+        return state, metrics | told
 
     return step
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
-OK = "ok"
+from cwm_jax.envs.env import OK
+
 _ARRAYS = {"tokens": "<i4", "agent": "<u1", "logprobs": "<f4", "versions": "<i4", "rewards": "<f4"}
 
 

@@ -71,16 +71,27 @@ def make_step(
     def step(state: TrainState, batch: Row) -> tuple[TrainState, dict[str, jax.Array]]:
         differentiated = jax.value_and_grad(loss_and_metrics, has_aux=True)
         (loss, metrics), gradients = differentiated(state.params, state.frozen, batch)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
-        good, remembered = guard(state.guard, loss, **norms)
-        params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
-        counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
-        state = TrainState(params, opt_state, state.step + 1, remembered, state.frozen)
-        return state, metrics | norms | counts
+        state, told = updated(state, gradients, loss, optimizer, guard)
+        return state, metrics | told
 
     return step
+
+
+def updated(
+    state: TrainState,
+    gradients: Params,
+    loss: jax.Array,
+    optimizer: optax.GradientTransformation,
+    guard: SkipBadSteps,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The state after a step, or with its weights as they were where `guard` calls the step bad; norms and counts."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    norms = {"gradient_norm": optax.global_norm(gradients), "update_norm": optax.global_norm(updates)}
+    good, remembered = guard(state.guard, loss, **norms)
+    params, opt_state = choose(good, (params, opt_state), (state.params, state.opt_state))
+    counts = {"skipped": remembered.skipped, "skipped_in_a_row": remembered.in_a_row}
+    return TrainState(params, opt_state, state.step + 1, remembered, state.frozen), norms | counts
 
 
 def shifted(x_BS: jax.Array, rules: ShardingRules) -> jax.Array:

@@ -1,5 +1,7 @@
 """Answers: whatever shares the batch, they are those of the network without a cache."""
 
+from contextlib import closing
+
 import pytest
 from engine_models import LENGTH, REBUILD, SHAPES, VOCAB, WINDOW, by_definition, check, prompt, requests, weights
 from hypothesis import HealthCheck, given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from cwm_jax.inference.engine import Engine, EngineConfig
 from cwm_jax.inference.request import Finish, QueueFull, Request, Token
+from cwm_jax.inference.streams import Streams
 
 MIXES = settings(
     max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -115,3 +118,16 @@ def test_a_full_queue_says_so(engine):
     for number in numbers:
         engine.cancel(number)
     assert len(engine.step()) == len(numbers)
+
+
+def test_who_gives_up_half_way_leaves_nothing_to_others(engine):
+    """Of an abandoned call no event comes out later, be others read by `generate` or by `Streams`."""
+    for _ in range(2):
+        abandoned = engine.generate(Request(prompt(seed, 9), 9 + seed) for seed in range(6))
+        next(abandoned)
+        abandoned.close()
+        assert not engine.busy
+        with closing(Streams(engine, [Request(prompt(3, 11), 9), Request(prompt(4, 11), 30)])) as streams:
+            assert len(list(streams.tokens(streams.numbers[0]))) == 9
+        assert not engine.busy
+        check(next(engine.generate([Request(prompt(3, 11), 9)])))

@@ -1,6 +1,7 @@
 """The server as its clients meet it: a process, sockets, and the official client, held against the engine itself."""
 
 import asyncio
+from contextlib import nullcontext
 
 import openai
 import pytest
@@ -8,7 +9,12 @@ from served_models import MODEL, SHAPES, Server, one_device, vocabulary, weights
 
 from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Request
-from cwm_jax.inference.server.pieces import control_ids, own_ends
+from cwm_jax.inference.served import Limits, Served
+from cwm_jax.inference.server.bodies import ChatBody, CompletionBody
+from cwm_jax.inference.server.completions import Completions
+from cwm_jax.inference.server.conversations import Conversation
+from cwm_jax.inference.server.errors import ApiError
+from cwm_jax.inference.server.pieces import Piece, control_ids, own_ends
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.answers import AnswerParser, Said
 from cwm_jax.text.chat import Call, ChatFormat, Message
@@ -285,3 +291,39 @@ def test_a_tool_that_must_be_called_turns_reasoning_off_and_one_call_can_be_all(
     )  # fmt: skip
     assert not answer.choices[0].message.reasoning_content
     assert len(answer.choices[0].message.tool_calls or ()) <= 1
+
+
+TWO_CALLS = 'so <tool: add>\n{"a": 1}\n</tool>\n<tool: add>\n{"a": 2}\n</tool>'
+
+
+@pytest.mark.parametrize("parallel, calls", [(None, 2), (True, 2), (False, 1)])
+def test_several_calls_are_told_unless_one_is_wanted(parallel, calls):
+    """Of an answer as a whole and of its pieces in a stream, however these are cut."""
+    tool = {"type": "function", "function": {"name": "add"}}
+    body = ChatBody.model_validate(
+        {"messages": [{"role": "user", "content": "a"}], "tools": [tool], "reasoning_effort": "none",
+         "parallel_tool_calls": parallel, "max_tokens": 5}
+    )  # fmt: skip
+    engine = Engine(rebuilder(MODEL, VOCABULARY.vocab_size), weights(VOCABULARY.vocab_size), SHAPES)
+    served = Served("tiny", "", VOCABULARY, engine, nullcontext, 100)
+    whole = Conversation(body, served, Limits()).whole([Piece(TWO_CALLS, finish="stop")])
+    told = whole["choices"][0]["message"]["tool_calls"]
+    assert [call["function"]["arguments"] for call in told] == ['{"a": 1}', '{"a": 2}'][:calls]
+    for size in (1, 7, 50):
+        job = Conversation(body, served, Limits())
+        parts = [TWO_CALLS[start : start + size] for start in range(0, len(TWO_CALLS), size)]
+        chunks = [chunk for part in parts for chunk in job.chunk(0, Piece(part))]
+        chunks += job.chunk(0, Piece(finish="stop"))
+        told = [call for chunk in chunks for one in chunk["choices"] for call in one["delta"].get("tool_calls", ())]
+        assert len(told) == calls
+
+
+@pytest.mark.parametrize(
+    "body", [{"prompt": [[5] * 20] * 3, "prompt_logprobs": 4}, {"prompt": "a" * 100, "echo": True, "logprobs": 1}]
+)
+def test_no_more_scores_are_told_than_the_limit_has(body):
+    engine = Engine(rebuilder(MODEL, VOCABULARY.vocab_size), weights(VOCABULARY.vocab_size), SHAPES)
+    served = Served("tiny", "", VOCABULARY, engine, nullcontext, 100)
+    Completions(CompletionBody.model_validate(body | {"max_tokens": 1}), served, Limits(scores=300))
+    with pytest.raises(ApiError, match="scores, at most 30 are told"):
+        Completions(CompletionBody.model_validate(body | {"max_tokens": 1}), served, Limits(scores=30))

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cwm_jax.envs.env import OK
 from cwm_jax.rl.batches import Batching, Chosen, Gatherer, Gibberish, Stale, judge, pack
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.spool import Spool
-from cwm_jax.rl.trajectory import OK, Context, Group, Trajectory, advantages
+from cwm_jax.rl.trajectory import Context, Group, Trajectory, advantages
 
 VOCAB = 100
 PLAIN = Batching(tokens=20, rows=2, length=16, filters=(Stale(), Gibberish()))

@@ -62,8 +62,8 @@ class Right:
         self.busy = True
         return 0
 
-    def cancel(self, number):
-        self._events = [(number, Finish("cancelled"))]
+    def forget(self, numbers):
+        self._events, self.busy = [], False
 
     def step(self):
         events, self._events = self._events[:1], self._events[1:]
