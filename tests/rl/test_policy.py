@@ -108,6 +108,18 @@ def test_what_was_deleted_is_gone_and_no_error_of_the_reader(tmp_path):
     assert said(reader.load(reader.newest(), abstract(params(0)))) == 5
 
 
+def test_what_is_not_announced_any_more_is_not_loaded_though_it_is_still_there(tmp_path):
+    """Its lease may have come too late to be seen, and the folder go any moment."""
+    reader = PolicyReader(tmp_path, "late")
+    with Publisher(tmp_path) as publisher:
+        publisher.publish(params(1), 1)
+    newest = reader.newest()
+    (tmp_path / "board" / newest.name).unlink()
+    assert publisher.folder(1).exists()
+    with pytest.raises(Gone, match="not announced any more"):
+        reader.load(newest, abstract(params(0)))
+
+
 def test_damage_on_the_way_is_noticed(tmp_path):
     reader = PolicyReader(tmp_path, "host")
     with Publisher(tmp_path) as publisher:

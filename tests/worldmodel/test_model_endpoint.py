@@ -26,7 +26,7 @@ from cwm_jax.worldmodel.debugger.outcomes import Refused
 from cwm_jax.worldmodel.models.choice import Choice
 from cwm_jax.worldmodel.models.endpoint import Endpoint
 from cwm_jax.worldmodel.models.local import LocalModel
-from cwm_jax.worldmodel.models.model import CannotDo
+from cwm_jax.worldmodel.models.model import Ask, CannotDo
 from cwm_jax.worldmodel.predict import WorldModel
 from cwm_jax.worldmodel.real import RealRun, paired
 
@@ -181,6 +181,20 @@ def test_a_stream_is_read_no_further_than_it_is_wanted(server, path):
             return
         time.sleep(0.05)
     raise AssertionError("the server still writes for nobody")
+
+
+def test_of_several_streams_each_ends_when_its_reader_has_enough(server, path):
+    model = Endpoint(server.url, vocabulary=path)
+    server.slow = True
+    asks = [Ask((*FORM.context(CONTEXTS[0]), "<|call_sep|>"), 5000, seed=seed) for seed in range(2)]
+    with model.speak(asks) as (first, _):
+        for _, _ in zip(range(3), first):
+            pass
+        for _ in range(200):
+            if server.gone == 1:
+                break
+            time.sleep(0.05)
+        assert server.gone == 1  # the other one still waits to be read
 
 
 def test_a_lost_connection_is_an_error_and_the_session_stays(server, path):
