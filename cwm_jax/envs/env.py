@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from cwm_jax.text.vocabulary import Vocabulary
+
 OK = "ok"
 
 
@@ -51,10 +53,12 @@ class Env(Protocol):
     Attributes:
       name: in figures.
       stop_ids: tokens that end an action, of which they are the last.
+      vocab_size: ids are below it.
     """
 
     name: str
     stop_ids: tuple[int, ...]
+    vocab_size: int
 
     def tasks(self) -> Sequence[Task]:
         """The tasks to learn from; held-out ones are another instance's."""
@@ -72,6 +76,21 @@ class Env(Protocol):
         """Ends an episode, wherever it stands, and gives back what it holds."""
 
 
+class EnvConfig(Protocol):
+    """What a configuration says of an environment; a frozen dataclass."""
+
+    def open(self, vocabulary: Vocabulary | None, held_out: bool = False) -> Env:
+        """The environment, in the ids of a vocabulary.
+
+        Args:
+          vocabulary: of the model; None where there is none, for environments whose tokens are their own.
+          held_out: with the tasks that are kept for measuring; they share none with those to learn from.
+
+        Raises:
+          ValueError: the vocabulary lacks what it needs.
+        """
+
+
 class Reward(Protocol):
     """What outcomes are worth.
 
@@ -81,12 +100,13 @@ class Reward(Protocol):
 
     range: tuple[float, float]
 
-    def __call__(self, outcomes: Mapping[str, float], tokens: int) -> float:
+    def __call__(self, outcomes: Mapping[str, float], tokens: int, number: int = 0) -> float:
         """Of a whole episode.
 
         Args:
           outcomes: those of its last transition.
           tokens: that the agent drew.
+          number: of its group in the run, from 0, for rewards that change over it.
         """
 
 
@@ -96,7 +116,7 @@ class PassOnly:
 
     range = (-1.0, 1.0)
 
-    def __call__(self, outcomes: Mapping[str, float], tokens: int) -> float:
+    def __call__(self, outcomes: Mapping[str, float], tokens: int, number: int = 0) -> float:
         return 2 * float(outcomes.get("pass", 0.0)) - 1
 
 
@@ -106,28 +126,43 @@ class Score:
 
     range = (0.0, 1.0)
 
-    def __call__(self, outcomes: Mapping[str, float], tokens: int) -> float:
+    def __call__(self, outcomes: Mapping[str, float], tokens: int, number: int = 0) -> float:
         return float(outcomes.get("score", outcomes.get("pass", 0.0)))
 
 
 @dataclass(frozen=True)
 class ShorterIsBetter:
-    """Of what passes, the short: +1 up to `soft` tokens, then falling to -1 at `hard` and beyond (CWM, facts §6.5).
+    """Of what passes, the short: +1 up to a soft limit, then falling to -1 at `hard` and beyond (CWM, facts §6.5).
+
+    The soft limit rises from `soft` to `soft_end` while the first `groups` groups are made (CWM: 8k to 64k in 10k
+    steps; groups are counted instead of steps, so that a reward follows from its group alone).
 
     Attributes:
-      soft: tokens that cost nothing; it rises over the run (CWM: 8k to 64k in 10k steps), see `curriculum`.
+      soft: tokens that cost nothing in the first group.
       hard: tokens from which on passing is worth as little as failing.
+      soft_end: tokens that cost nothing at last; None for `soft` throughout.
+      groups: over which the limit rises.
     """
 
     soft: int
     hard: int
+    soft_end: int | None = None
+    groups: int = 1
     range = (-1.0, 1.0)
 
     def __post_init__(self):
-        if not 0 < self.soft < self.hard:
-            raise ValueError(f"ShorterIsBetter.soft={self.soft} must be above 0 and below hard={self.hard}")
+        end = self.soft if self.soft_end is None else self.soft_end
+        if not (0 < self.soft <= end <= self.hard and self.soft < self.hard and self.groups > 0):
+            raise ValueError(
+                f"ShorterIsBetter.soft={self.soft}, soft_end={self.soft_end}, hard={self.hard}, groups={self.groups}: "
+                "0 < soft <= soft_end <= hard, soft < hard and groups > 0 must hold"
+            )
 
-    def __call__(self, outcomes: Mapping[str, float], tokens: int) -> float:
+    def __call__(self, outcomes: Mapping[str, float], tokens: int, number: int = 0) -> float:
         if not outcomes.get("pass"):
             return -1.0
-        return 1 - 2 * min(max((tokens - self.soft) / (self.hard - self.soft), 0.0), 1.0)
+        end = self.soft if self.soft_end is None else self.soft_end
+        soft = self.soft + (end - self.soft) * min(number / self.groups, 1.0)
+        if tokens <= soft:
+            return 1.0
+        return 1 - 2 * min((tokens - soft) / max(self.hard - soft, 1.0), 1.0)

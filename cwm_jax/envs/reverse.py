@@ -1,14 +1,16 @@
 """Reverse a text: the toy that shows that everything learns. Its tokens are its own, so no vocabulary is needed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import ClassVar
 
 from cwm_jax.envs.env import Task, Transition
+from cwm_jax.text.vocabulary import Vocabulary
 
 BEGIN, ANSWER, END = 0, 1, 2  # then come the letters
 _FIRST = 3
+_HELD_OUT = 10**9  # seeds of tasks to learn from lie below
 
 
 @dataclass
@@ -18,7 +20,9 @@ class _State:
 
 @dataclass(frozen=True)
 class Reverse:
-    """BEGIN, some letters, ANSWER; the agent says them backwards, then END.
+    """BEGIN, some letters, ANSWER; the agent says them backwards, then END. Its own `EnvConfig`.
+
+    Held-out texts are drawn from all there are; a long text is hardly one to learn from.
 
     Attributes:
       letters: different ones.
@@ -37,6 +41,9 @@ class Reverse:
     @property
     def vocab_size(self) -> int:
         return _FIRST + self.letters
+
+    def open(self, vocabulary: Vocabulary | None, held_out: bool = False) -> "Reverse":
+        return replace(self, seed=self.seed + held_out * _HELD_OUT)
 
     def tasks(self) -> list[Task]:
         rng = Random(self.seed)
