@@ -5,6 +5,7 @@ of a batch is computed without the others, and token i is drawn with randomness 
 engine.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -76,6 +77,8 @@ class Counts:
       made: tokens of answers.
       guessed, right: tokens that were guessed, and those of them that came out.
       swaps: of weights.
+      reread: tokens of `read` that were read before, and had to be again.
+      seconds_reading, seconds_making: that calls took, from one to what it gave.
     """
 
     read: int = 0
@@ -83,6 +86,9 @@ class Counts:
     guessed: int = 0
     right: int = 0
     swaps: int = 0
+    reread: int = 0
+    seconds_reading: float = 0.0
+    seconds_making: float = 0.0
 
 
 class Engine:
@@ -214,9 +220,13 @@ class Engine:
         self._scheduler.admit()
         if reading := [one for one in self._scheduler.running if not one.decoding]:
             version = reading[0].version  # all that is read at once is read by the same weights
+            began = time.perf_counter()
             self._read([one for one in reading if one.version == version][: self.config.rows], version)
+            self.counts.seconds_reading += time.perf_counter() - began
+        began = time.perf_counter()
         for version in dict.fromkeys(one.version for one in self._scheduler.running if one.decoding):
             self._make([one for one in self._scheduler.running if one.decoding and one.version == version], version)
+        self.counts.seconds_making += time.perf_counter() - began
         self._let_go()
         events = list(self._events)
         self._events.clear()
@@ -281,6 +291,7 @@ class Engine:
                 places = slice(known - 1 - start, max(known - 1, min(end, prompt - 1)) - start)
                 one.prompt_logprobs += told(one.request, version, row, places)
             self.counts.read += end - start
+            self.counts.reread += max(min(end, one.furthest) - start, 0)
             one.decoding = end == len(one.tokens)
             self._scheduler.advance(one, end)
             if one.decoding:
@@ -319,6 +330,7 @@ class Engine:
         """Adds what came out of a sequence to it, and ends it if that was the last."""
         one.tokens += [token.id for token in tokens]
         self._scheduler.advance(one, len(one.tokens) - 1 if tokens else one.read)
+        one.furthest = max(one.furthest, one.read)
         self._events += [(one.number, token) for token in tokens]
         self.counts.made += len(tokens)
         if tokens and tokens[-1].id in one.request.stop_ids:

@@ -22,6 +22,7 @@ class Running:
       request: what was asked.
       tokens: those of the prompt and of the answer so far.
       read: how many of them the caches hold.
+      furthest: how many they held at most.
       decoding: whether only the newest token is unread, in the slot where the others were read.
       slot: where it runs; None while it waits.
       pages: those that it holds, by logical page, of each group.
@@ -36,6 +37,7 @@ class Running:
     request: Request
     tokens: list[int]
     read: int = 0
+    furthest: int = 0
     decoding: bool = False
     slot: int | None = None
     pages: list[dict[int, int]] = field(default_factory=list)

@@ -100,12 +100,15 @@ class Batching:
     Attributes:
       tokens: of agents whose advantage is not 0, that close a batch (CWM counts tokens, not trajectories; facts §6.2).
       rows, length: of every batch: one shape, one compiled step. What does not fit is left to the next batch.
+      groups: that close a batch, however few their tokens are; None for any. With `Admission.staleness` 0 and as many
+        groups a run is synchronous: nothing is under way while the learner works.
       filters: say which trajectories are passed over.
     """
 
     tokens: int = 4096
     rows: int = 8
     length: int = 1024
+    groups: int | None = None
     filters: tuple[Filter, ...] = field(default_factory=lambda: (Stale(), Gibberish()))
 
     def __post_init__(self):
@@ -151,6 +154,20 @@ def judge(group: Group, batching: Batching, version: int, vocab_size: int) -> tu
     return kept, "" if kept else reason
 
 
+class Gathered(NamedTuple):
+    """What a step learns from.
+
+    Attributes:
+      rows: packed.
+      groups: whole, in order; members that are not learnt from included.
+      rejected: reasons by uid of groups that were passed over meanwhile.
+    """
+
+    rows: RolloutRows
+    groups: tuple[Group, ...]
+    rejected: dict[str, str]
+
+
 class Gatherer:
     """Gathers groups for steps, and writes down what becomes of each before it is used.
 
@@ -165,7 +182,7 @@ class Gatherer:
         self._spool, self._ledger, self._batching, self._vocab_size = spool, ledger, batching, vocab_size
         self._read: dict[str, Group] = {}
 
-    def gather(self, step: int, version: int) -> RolloutRows | None:
+    def gather(self, step: int, version: int) -> Gathered | None:
         """The batch of a step; None where too little is there yet: ask again.
 
         A step that the ledger knows gets the very same groups in the same order.
@@ -192,14 +209,16 @@ class Gatherer:
             full = bool(groups) and self._rows([*groups.values(), chosen]) > self._batching.rows
             if not full:
                 groups[uid] = chosen
-                full = _tokens(groups.values()) >= self._batching.tokens
+                full = _tokens(groups.values()) >= self._batching.tokens or len(groups) == self._batching.groups
             if full:
                 break
         if full or rejected:  # what is passed over is told at once, so that others are made in its place
             self._ledger.append(Entry(step, tuple(groups) if full else (), rejected, version))
-        for uid in self._read.keys() & self._ledger.taken:
-            del self._read[uid]
-        return pack(list(groups.values()), self._batching.rows, self._batching.length) if full else None
+        taken = {uid: self._read.pop(uid) for uid in self._read.keys() & self._ledger.taken}
+        if not full:
+            return None
+        rows = pack(list(groups.values()), self._batching.rows, self._batching.length)
+        return Gathered(rows, tuple(taken[uid] for uid in groups), rejected)
 
     def _judge(self, sealed: Sealed, version: int) -> tuple[list[Chosen], str]:
         try:
@@ -210,15 +229,17 @@ class Gatherer:
         chosen, reason = judge(self._read[sealed.uid], self._batching, version, self._vocab_size)
         return ([], "too large") if chosen and self._rows([chosen]) > self._batching.rows else (chosen, reason)
 
-    def _again(self, entry: Entry) -> RolloutRows:
+    def _again(self, entry: Entry) -> Gathered:
         """The batch of an entry."""
         sealed = self._spool.sealed()
-        groups = []
+        whole: list[Group] = []
         for uid in entry.consumed:
             if uid not in sealed:
                 raise DamagedGroup(f"group {uid} of step {entry.step} is gone from {self._spool.folder}")
-            groups.append(judge(self._spool.read(sealed[uid]), self._batching, entry.version, self._vocab_size)[0])
-        return pack(groups, self._batching.rows, self._batching.length)
+            whole.append(self._spool.read(sealed[uid]))
+        groups = [judge(group, self._batching, entry.version, self._vocab_size)[0] for group in whole]
+        rows = pack(groups, self._batching.rows, self._batching.length)
+        return Gathered(rows, tuple(whole), entry.rejected)
 
     def _rows(self, groups: list[list[Chosen]]) -> int:
         return len(_placed(groups, self._batching.length))

@@ -8,18 +8,15 @@ when it is sealed.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cwm_jax.files import write_whole
+from cwm_jax.rl.curriculum import Choice
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.spool import Spool
-from cwm_jax.rl.trajectory import group_uid
 
 
 class Ticket(NamedTuple):
@@ -27,34 +24,18 @@ class Ticket(NamedTuple):
 
     Attributes:
       number: from 0; everything else follows from it.
-      uid: of the group.
-      task: name of the task.
+      choice: which task it is for.
       attempt: how often the ticket was given out before.
     """
 
     number: int
-    uid: str
-    task: str
+    choice: Choice
     attempt: int
 
-
-class Order:
-    """Which task each ticket is for: pass after pass over all of them, each pass in an order of its own."""
-
-    def __init__(self, tasks: Sequence[str], seed: int = 0):
-        if not tasks:
-            raise ValueError("there is no task; name at least one")
-        self._tasks, self._seed = tuple(tasks), seed
-
-    def __call__(self, number: int) -> tuple[str, str]:
-        """The task of a ticket and the uid of its group."""
-        turn, place = divmod(number, len(self._tasks))
-        task = self._tasks[self._permutation(turn)[place]]
-        return task, group_uid(task, turn, self._seed)
-
-    @lru_cache(maxsize=2)  # noqa: B019 - one order lives as long as its run
-    def _permutation(self, turn: int) -> np.ndarray:
-        return np.random.default_rng((self._seed, turn)).permutation(len(self._tasks))
+    @property
+    def uid(self) -> str:
+        """Of the group."""
+        return self.choice.uid
 
 
 @dataclass(frozen=True)
@@ -111,7 +92,11 @@ class _Open:
 
 @dataclass(frozen=True)
 class Admission:
-    """How far samplers may run ahead (AReaL, arXiv 2505.24298, eq. 3): no full queue makes groups older than that.
+    """How far samplers may run ahead: no full queue makes groups older than that.
+
+    AReaL bounds all groups that were ever begun by the steps (arXiv 2505.24298, eq. 3), which is the same where every
+    step takes as many groups; where batches are counted in tokens its queue grows with every smaller one, so what
+    waits and runs is bounded here.
 
     Attributes:
       staleness: steps η that the learner may be ahead of the oldest group that it gets.
@@ -121,15 +106,14 @@ class Admission:
     staleness: int = 4
     groups: int = 8
 
-    def __call__(self, steps: int, accepted: int, running: int) -> bool:
+    def __call__(self, waiting: int, running: int) -> bool:
         """Whether one more may begin.
 
         Args:
-          steps: that the learner has done.
-          accepted: groups that are consumed or wait.
+          waiting: groups that are made.
           running: groups that are being made.
         """
-        return accepted + running < (self.staleness + steps + 1) * self.groups
+        return waiting + running < (self.staleness + 1) * self.groups
 
 
 class Board:
@@ -137,7 +121,7 @@ class Board:
 
     Args:
       run: folder of the run.
-      order: of tasks.
+      order: tells what the ticket of a number is for.
       admission: how far ahead tickets are given out.
       ttl: seconds without a sign of life after which a ticket goes to somebody else.
       clock: tells the time; only differences count.
@@ -146,7 +130,7 @@ class Board:
     def __init__(
         self,
         run: Path,
-        order: Order,
+        order: Callable[[int], Choice],
         admission: Admission = Admission(),
         ttl: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
@@ -157,7 +141,7 @@ class Board:
         self._issued = int(self._path.read_text()) if self._path.exists() else 0
         self.again = 0  # tickets that went to somebody else
         # Whoever held them may still be at work.
-        self._open = {self._order(n)[1]: _Open(n, "?", clock() + ttl, 1) for n in range(self._issued)}
+        self._open = {self._order(n).uid: _Open(n, "?", clock() + ttl, 1) for n in range(self._issued)}
         self._settle()
 
     def lease(self, worker: str, step: int | None = None) -> Ticket | None:
@@ -176,10 +160,9 @@ class Board:
             if not one.worker or one.until < now:
                 self.again += one.attempts > 0
                 return self._give(uid, one, worker)
-        consumed, waiting = self._ledger.consumed, len(self._waiting())
-        if not self._admission(self._steps(), consumed + waiting, len(self._open)):
+        if not self._admission(len(self._waiting()), len(self._open)):
             return None
-        _, uid = self._order(self._issued)
+        uid = self._order(self._issued).uid
         # Written first: a ticket that is out is always counted.
         write_whole(self._path, str(self._issued + 1))
         self._open[uid] = _Open(self._issued)
@@ -214,7 +197,7 @@ class Board:
         return Accounts(self._issued, len(consumed), dict(self._ledger.reasons), len(waiting), len(self._open), twice)
 
     def _give(self, uid: str, one: _Open, worker: str) -> Ticket:
-        ticket = Ticket(one.number, uid, self._order(one.number)[0], one.attempts)
+        ticket = Ticket(one.number, self._order(one.number), one.attempts)
         one.worker, one.until, one.attempts = worker, self._clock() + self._ttl, one.attempts + 1
         return ticket
 

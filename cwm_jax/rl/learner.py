@@ -13,7 +13,9 @@ from jax.sharding import NamedSharding
 
 from cwm_jax.checkpoints.training import Checkpoints, abstract
 from cwm_jax.model.transformer import rebuilder
-from cwm_jax.rl.batches import Batching, Gatherer, RolloutRows
+from cwm_jax.rl import figures
+from cwm_jax.rl.batches import Batching, Gathered, Gatherer, RolloutRows
+from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.objective import Decoupled, Objective
 from cwm_jax.rl.policy import Publisher
@@ -54,6 +56,7 @@ class Learner:
       step: steps done.
       state: weights and optimiser.
       publisher: of its weights.
+      hours: where its time goes; `fwd_bwd` has the optimiser's, one compiled step.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Learner:
         clock: Callable[[], float] = time.time,
     ):
         """Goes on from the newest checkpoint in `run`, and publishes its weights."""
+        self.hours = Hours("wait_batch", "pack", "h2d", "fwd_bwd", "publish_block", "ckpt_block")
         self._experiment, self._learning = experiment, learning
         self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
         self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size)
@@ -93,8 +97,9 @@ class Learner:
 
     def tick(self) -> dict[str, Any] | None:
         """One step, if there is a batch for it; its metrics."""
-        rows = self._gatherer.gather(self.step + 1, self.publisher.version)
-        return None if rows is None else self._learn(rows)
+        with self.hours.spent("pack"):
+            batch = self._gatherer.gather(self.step + 1, self.publisher.version)
+        return None if batch is None else self._learn(batch)
 
     def close(self) -> None:
         """Returns when everything that was begun to be written is."""
@@ -109,20 +114,28 @@ class Learner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _learn(self, rows: RolloutRows) -> dict[str, Any]:
-        batch = RolloutRows(*(jax.device_put(array, self._place) for array in rows))
-        proximal_BS = batch.logprobs
-        if isinstance(self._learning.objective.surrogate, Decoupled):
-            proximal_BS = self._proximal(self.state.params, batch)
-        self.state, metrics = self._update(self.state, batch, proximal_BS, jnp.int32(self.publisher.version))
+    def _learn(self, gathered: Gathered) -> dict[str, Any]:
+        version, spent = self.publisher.version, self.hours.spent
+        with spent("h2d"):
+            batch = jax.block_until_ready(RolloutRows(*(jax.device_put(rows, self._place) for rows in gathered.rows)))
+        with spent("fwd_bwd"):
+            proximal_BS = batch.logprobs
+            if isinstance(self._learning.objective.surrogate, Decoupled):
+                proximal_BS = self._proximal(self.state.params, batch)
+            self.state, metrics = self._update(self.state, batch, proximal_BS, jnp.int32(version))
+            metrics = {name: jax.tree.map(np.asarray, value) for name, value in jax.device_get(metrics).items()}
         self.step += 1
         if self.step % self._learning.publish_every == 0:
-            self.publisher.publish(self._cast(self.state.params), self.step)
+            with spent("publish_block"):
+                self.publisher.publish(self._cast(self.state.params), self.step)
         if self._checkpoints.due(self.step):
-            covered = self._checkpoints.latest or 0  # by a checkpoint that is on disk to its end
-            self._checkpoints.save(self.step, self.state.saved)
-            self._spool.delete(self._taken_until(covered))
-        return {name: np.asarray(value).tolist() for name, value in jax.device_get(metrics).items() if name != "by_age"}
+            with spent("ckpt_block"):
+                covered = self._checkpoints.latest or 0  # by a checkpoint that is on disk to its end
+                self._checkpoints.save(self.step, self.state.saved)
+                self._spool.delete(self._taken_until(covered))
+        ages = figures.by_age(metrics.pop("by_age"))
+        told = {name: value.tolist() for name, value in metrics.items()}
+        return {"step": self.step, "version": version, **told, "by_age": ages, **figures.of_batch(gathered, version)}
 
     def _taken_until(self, step: int) -> list[str]:
         """Uids of groups that no checkpoint needs any more."""

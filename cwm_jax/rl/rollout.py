@@ -88,6 +88,7 @@ def rollout(
     name: str,
     member: int,
     seed: int,
+    number: int = 0,
     version: Callable[[], int],
     vocab_size: int,
     clock: Callable[[], float] = time.monotonic,
@@ -100,6 +101,7 @@ def rollout(
       name: of the trajectory, unlike any other.
       member: its number in its group.
       seed: of the first action; each following turn takes the next.
+      number: of its group in the run.
       version: tells the present version of the weights.
       vocab_size: observations are of ids below it.
       clock: tells seconds.
@@ -136,7 +138,7 @@ def rollout(
         if transition.status != OK:
             status = transition.status
         elif contexts[-1].agent and any(any(said.agent) for said in contexts):
-            worth = reward(transition.outcomes, sum(sum(said.agent) for said in contexts))
+            worth = reward(transition.outcomes, sum(sum(said.agent) for said in contexts), number)
             if not np.isfinite(worth):
                 raise Failed(f"reward of {worth}")
             last = next(said for said in reversed(contexts) if any(said.agent))

@@ -2,17 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import jax
 
 from cwm_jax.checkpoints.training import DamagedCheckpoint
-from cwm_jax.envs.env import Env, Reward, Task
+from cwm_jax.envs.env import Env, Reward
 from cwm_jax.inference.engine import Engine
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
+from cwm_jax.rl.examiner import Examiner
+from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.policy import Gone, PolicyReader, Publication
 from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
@@ -48,6 +50,13 @@ class _Making:
     found: dict[int, Trajectory] = field(default_factory=dict)
 
 
+class Playground(NamedTuple):
+    """An environment, and what its outcomes are worth."""
+
+    env: Env
+    reward: Reward
+
+
 class Sampler:
     """One host. `tick` does what is to be done next; whoever runs it calls that again and again.
 
@@ -58,10 +67,19 @@ class Sampler:
       reader: where new ones come from.
       board: gives out tickets.
       spool: where groups go.
-      env, reward, drawing, sampling: what is made, and how.
+      playgrounds: environments by name, each with its reward.
+      drawing, sampling: how episodes are made.
       vocab_size: ids are below it.
       in_background: whether weights are loaded while tokens are drawn; else a run is the same every time.
       clock: tells seconds.
+      examiner: measures versions on this host; None measures none.
+
+    Attributes:
+      engine: that draws.
+      hours: where its time goes.
+      duplicates: groups that somebody else had sealed.
+      retries: weights that were gone or damaged when they were loaded.
+      told_of_weights: for each version that was taken, when it was announced, seen, loaded and swapped in.
     """
 
     def __init__(
@@ -72,29 +90,38 @@ class Sampler:
         reader: PolicyReader,
         board: Board,
         spool: Spool,
-        env: Env,
-        reward: Reward,
+        playgrounds: Mapping[str, Playground],
         drawing: Drawing,
         sampling: Sampling,
         vocab_size: int,
         in_background: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        examiner: Examiner | None = None,
     ):
         self.name, self.engine = name, engine
         self._abstract, self._reader, self._board, self._spool = abstract, reader, board, spool
-        self._env, self._reward, self._drawing, self._sampling = env, reward, drawing, sampling
+        self._playgrounds, self._drawing, self._sampling = dict(playgrounds), drawing, sampling
         self._vocab_size, self._in_background, self._clock = vocab_size, in_background, clock
-        self._tasks: dict[str, Task] = {task.name: task for task in env.tasks()}
+        self._tasks = {name: {task.name: task for task in one.env.tasks()} for name, one in playgrounds.items()}
         self._driver = Driver(engine, sampling.threads, sampling.act_seconds)
         self._making: dict[str, _Making] = {}
         self._loading: threading.Thread | None = None
         self._loaded: tuple[Publication, Any] | None = None
         self._step = 0  # of training that the weights come from
         self._looked = self._renewed = -float("inf")
-        self.duplicates = 0  # groups that somebody else had sealed
+        self._examiner = examiner
+        self.duplicates = self.retries = 0
+        self.told_of_weights: list[dict[str, float]] = []
+        self._timing: dict[str, float] = {}
+        self.hours = Hours("decode", "prefill", "reprefill", "swap_pause", "wait_request", "wait_env")
 
-    def tick(self, patience: float = 0.05) -> bool:
-        """Takes weights that came, begins groups, draws a step; whether anything was done."""
+    def tick(self, patience: float = 0.05, leasing: bool = True) -> bool:
+        """Takes weights that came, begins groups, draws a step; whether anything was done.
+
+        Args:
+          patience: seconds to wait where only environments work.
+          leasing: whether groups are begun.
+        """
         now = self._clock()
         self._take_weights(now)
         if self._reader.using is None:
@@ -103,11 +130,30 @@ class Sampler:
             self._renewed = now
             self._reader.renew()
             self._drop(self._board.renew(self.name, list(self._making)))
-        began = self._begin(now)
+        began = self._begin(now) if leasing else 0
+        if self._examiner is not None:
+            for key, one in self._examiner.begin(self.engine.version, self._step):
+                self._driver.add(key, one, now)
+        done = self._turn(now, patience)
+        for key, trajectory in done:
+            if self._examiner is None or not self._examiner.take(key, trajectory):
+                self._finish(*key, trajectory)
+        return bool(began or done or self._driver.count)
+
+    def _turn(self, now: float, patience: float) -> list[tuple[Any, Trajectory]]:
+        """One turn of the driver, its time told by what it went into."""
+        counts, drawing = self.engine.counts, self.engine.busy
+        before, began = replace(counts), time.perf_counter()
         done = self._driver.turn(now, patience)
-        for (uid, member), trajectory in done:
-            self._finish(uid, member, trajectory)
-        return bool(began or done or self._driver.drawing)
+        reading = counts.seconds_reading - before.seconds_reading
+        again = reading * (counts.reread - before.reread) / max(counts.read - before.read, 1)
+        making = counts.seconds_making - before.seconds_making
+        self.hours.add("decode", making)
+        self.hours.add("prefill", reading - again)
+        self.hours.add("reprefill", again)
+        if not drawing and self._driver.count:
+            self.hours.add("wait_env", time.perf_counter() - began - reading - making)
+        return done
 
     def leave(self) -> None:
         """Gives everything up, so that others go on with it at once."""
@@ -130,17 +176,22 @@ class Sampler:
         if self._loading is not None and not self._loading.is_alive():
             self._loading = None
         if self._loaded is not None and self._loading is None:
-            (publication, params), self._loaded = self._loaded, None
-            self.engine.swap(params, publication.version)
-            self._step = publication.step
-            self._reader.use(publication.version)
+            with self.hours.spent("swap_pause"):
+                (publication, params), self._loaded = self._loaded, None
+                self.engine.swap(params, publication.version)
+                self._step = publication.step
+                self.told_of_weights.append(self._timing | {"version": publication.version, "swapped": time.time()})
+                self._reader.use(publication.version)
 
     def _load(self, publication: Publication) -> None:
+        seen = time.time()
         try:
-            params = self._reader.load(publication, self._abstract)
+            params = jax.block_until_ready(self._reader.load(publication, self._abstract))
         except (Gone, DamagedCheckpoint):
+            self.retries += 1
             return  # the next look finds a newer one
-        self._loaded = publication, jax.block_until_ready(params)
+        self._timing = {"announced": publication.announced, "seen": seen, "loaded": time.time()}
+        self._loaded = publication, params
 
     def _begin(self, now: float) -> int:
         """Begins groups while there is room and something to do; how many."""
@@ -158,8 +209,12 @@ class Sampler:
     def _rollout(self, ticket: Ticket, member: int):
         name = f"{ticket.uid} {member} {ticket.attempt}"
         seed = int(ticket.uid[:12], 16) * 4096 + 64 * member  # of the group and the member alone
+        choice = ticket.choice
+        env, reward = self._playgrounds[choice.env]
+        task = self._tasks[choice.env][choice.task]
+        task = task._replace(args={**task.args, **choice.options})
         return rollout(
-            self._env, self._tasks[ticket.task], self._reward, self._drawing, name=name, member=member, seed=seed,
+            env, task, reward, self._drawing, name=name, member=member, seed=seed, number=ticket.number,
             version=lambda: self.engine.version, vocab_size=self._vocab_size, clock=self._clock,
         )  # fmt: skip
 
@@ -173,7 +228,8 @@ class Sampler:
             del self._making[uid]
             members = tuple(making.found[number] for number in sorted(making.found))
             ticket = making.ticket
-            self.duplicates += not self._spool.seal(Group(uid, ticket.task, members, self.name, ticket.attempt))
+            task = f"{ticket.choice.env}/{ticket.choice.task}"
+            self.duplicates += not self._spool.seal(Group(uid, task, members, self.name, ticket.attempt))
 
     def _drop(self, uids: list[str]) -> None:
         """Forgets groups that others make now; what still runs of them comes to nothing."""

@@ -101,7 +101,7 @@ class Group:
 
     Attributes:
       uid: of the task, the pass over the tasks and the seed, so that a group that is made twice is known.
-      task: names the task.
+      task: names the task, as `ENV/TASK`.
       trajectories: its members.
       worker: who made it.
       attempt: how often it was begun before.
@@ -112,6 +112,11 @@ class Group:
     trajectories: tuple[Trajectory, ...]
     worker: str = ""
     attempt: int = 0
+
+    @property
+    def env(self) -> str:
+        """Name of its environment."""
+        return self.task.partition("/")[0]
 
     @property
     def versions(self) -> tuple[int, int] | None:

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_spool_and_ledger import group
 
-from cwm_jax.rl.board import Admission, Board, Order
+from cwm_jax.rl.board import Admission, Board
+from cwm_jax.rl.curriculum import Order
 from cwm_jax.rl.ledger import Entry, Ledger
 from cwm_jax.rl.spool import Spool
 
@@ -33,7 +34,7 @@ class Run(RuleBasedStateMachine):
         self.spool, self.ledger = Spool(f"{self.folder}/spool"), Ledger(f"{self.folder}/ledger.jsonl")
 
     def _board(self):
-        return Board(self.folder, Order(TASKS, 3), Admission(1, 2), ttl=10.0, clock=self.clock)
+        return Board(self.folder, Order({"env": TASKS}, 3), Admission(1, 2), ttl=10.0, clock=self.clock)
 
     @rule(worker=WORKERS)
     def lease(self, worker):
@@ -103,18 +104,19 @@ TestRun = Run.TestCase
 
 
 def test_a_pass_holds_every_task_once_and_passes_differ():
-    order = Order([str(n) for n in range(50)], 1)
+    tasks = {"env": [str(n) for n in range(50)]}
+    order = Order(tasks, 1)
     passes = [[order(50 * turn + place) for place in range(50)] for turn in range(3)]
-    assert all({task for task, _ in one} == {str(n) for n in range(50)} for one in passes)
-    assert passes[0] != passes[1] and len({uid for one in passes for _, uid in one}) == 150
-    assert [Order([str(n) for n in range(50)], 1)(n) for n in range(150)] == [*passes[0], *passes[1], *passes[2]]
+    assert all({one.task for one in turn} == set(tasks["env"]) for turn in passes)
+    assert passes[0] != passes[1] and len({one.uid for turn in passes for one in turn}) == 150
+    assert [Order(tasks, 1)(n) for n in reversed(range(150))][::-1] == [one for turn in passes for one in turn]
     with pytest.raises(ValueError, match="no task"):
-        Order([])
+        Order({"env": []})
 
 
 def test_a_ticket_that_nobody_answers_for_goes_to_somebody_else(tmp_path):
     clock = Clock()
-    board = Board(tmp_path, Order(TASKS), Admission(0, 1), ttl=10.0, clock=clock)
+    board = Board(tmp_path, Order({"env": TASKS}), Admission(0, 1), ttl=10.0, clock=clock)
     first = board.lease("one")
     assert board.lease("two") is None  # a step takes one group
     clock.now = 9.0

@@ -14,13 +14,14 @@ from cwm_jax.inference.engine import Engine, EngineConfig
 from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 from cwm_jax.rl.batches import Batching
-from cwm_jax.rl.board import Admission, Board, Order
+from cwm_jax.rl.board import Admission, Board
+from cwm_jax.rl.curriculum import Order
 from cwm_jax.rl.learner import Learner, Learning, serving_shapes
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.objective import ConstantDivisor, Objective
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.rollout import Drawing
-from cwm_jax.rl.sampler import Sampler, Sampling
+from cwm_jax.rl.sampler import Playground, Sampler, Sampling
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.together import run_together
 from cwm_jax.training.experiment import Experiment
@@ -39,13 +40,13 @@ SHAPES = EngineConfig(slots=16, max_length=32, page=4, chunk=8, rows=8, steps=2,
 
 def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0):
     learner = Learner(experiment, LEARNING, run, ENV.vocab_size)
-    board = Board(run, Order([task.name for task in ENV.tasks()], seed), Admission(staleness, 8))
+    board = Board(run, Order({ENV.name: [task.name for task in ENV.tasks()]}, seed), Admission(staleness, 8))
     engine = Engine(rebuilder(MODEL, ENV.vocab_size), init_params(MODEL, ENV.vocab_size, 7), SHAPES)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     sampler = Sampler(
         "one", engine, serving_shapes(learner.state, "float32", place), PolicyReader(run, "one"), board,
-        Spool(run / "spool"), ENV, Score(), Drawing(max_context=32), Sampling(members=8, groups=8, threads=0, poll=0.0),
-        ENV.vocab_size, in_background=False,
+        Spool(run / "spool"), {ENV.name: Playground(ENV, Score())}, Drawing(max_context=32),
+        Sampling(members=8, groups=8, threads=0, poll=0.0), ENV.vocab_size, in_background=False,
     )  # fmt: skip
     return learner, sampler, board
 

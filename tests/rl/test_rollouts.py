@@ -236,7 +236,10 @@ def test_rewards():
     assert (Score()({"score": 0.25}, 5), Score()({"pass": 1.0}, 5)) == (0.25, 1.0)
     short = ShorterIsBetter(100, 200)
     assert [short({"pass": 1.0}, n) for n in (1, 100, 150, 200, 900)] == [1, 1, 0, -1, -1] and short({}, 1) == -1
-    with pytest.raises(ValueError, match="soft=5 must be above 0 and below hard=5"):
+    rising = ShorterIsBetter(100, 200, soft_end=200, groups=10)
+    assert [rising({"pass": 1.0}, 150, number) for number in (0, 5, 10)] == [0.0, 1.0, 1.0]
+    assert rising({"pass": 1.0}, 200, 10) == 1.0 and rising({"pass": 1.0}, 201, 10) == -1.0
+    with pytest.raises(ValueError, match="soft=5, soft_end=None, hard=5"):
         ShorterIsBetter(5, 5)
 
 
