@@ -11,6 +11,7 @@ VERBS = {
     "train": ("cwm_jax.training.cli", "main", "train a model, or go on training it"),
     "export": ("cwm_jax.training.export", "main", "the weights of a run, adapters merged"),
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),
+    "rl": ("cwm_jax.rl.cli", "main", "reinforce a policy in environments, asynchronously"),
     "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
     "debug": ("cwm_jax.worldmodel.debugger.cli", "main", "step through a program as predicted or as run; DAP server"),
     "halts": ("cwm_jax.worldmodel.halting.cli", "main", "whether a program halts, predicted and where possible proved"),
@@ -18,6 +19,7 @@ VERBS = {
     "serve": ("cwm_jax.inference.server.cli", "main", "serve a model as the OpenAI API does"),
     "evaluate": ("cwm_jax.evaluation.cli", "main", "measure a trained model and write its report"),
     "compile": ("cwm_jax.tpu.cli", "main", "compile a train step for TPUs, without one: does it fit, how fast is it"),
+    "plan": ("cwm_jax.tpu.cli", "plan", "plan reinforcement learning: chips of each role, pace, how old data is"),
 }
 
 

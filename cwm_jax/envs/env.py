@@ -54,11 +54,13 @@ class Env(Protocol):
       name: in figures.
       stop_ids: tokens that end an action, of which they are the last.
       vocab_size: ids are below it.
+      instant: whether its calls take no time to speak of, so that they are made where tokens are drawn.
     """
 
     name: str
     stop_ids: tuple[int, ...]
     vocab_size: int
+    instant: bool
 
     def tasks(self) -> Sequence[Task]:
         """The tasks to learn from; held-out ones are another instance's."""

@@ -36,6 +36,7 @@ class Reverse:
     count: int = 64
     seed: int = 0
     name: ClassVar[str] = "reverse"
+    instant: ClassVar[bool] = True
     stop_ids: ClassVar[tuple[int, ...]] = (END,)
 
     @property

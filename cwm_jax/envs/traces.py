@@ -147,6 +147,8 @@ class TraceEnv:
       ValueError: there is no vocabulary, or it lacks a control symbol of the form.
     """
 
+    instant = False  # it runs programs
+
     def __init__(
         self,
         name: str,

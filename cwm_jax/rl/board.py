@@ -152,7 +152,7 @@ class Board:
           step: of training that its weights come from; None gets a ticket whatever they are. With weights that are
             older than the run allows, what it makes would be thrown away.
         """
-        self._settle()
+        waiting = self._settle()
         now = self._clock()
         if step is not None and self._steps() - step > self._admission.staleness:
             return None
@@ -160,7 +160,7 @@ class Board:
             if not one.worker or one.until < now:
                 self.again += one.attempts > 0
                 return self._give(uid, one, worker)
-        if not self._admission(len(self._waiting()), len(self._open)):
+        if not self._admission(len(waiting), len(self._open)):
             return None
         uid = self._order(self._issued).uid
         # Written first: a ticket that is out is always counted.
@@ -188,8 +188,7 @@ class Board:
 
     def accounts(self) -> Accounts:
         """Where everything is, counted now from what is on disk."""
-        self._settle()
-        waiting = self._waiting()
+        waiting = self._settle()
         rejected = [uid for entry in self._ledger.entries for uid in entry.rejected]
         consumed = [uid for entry in self._ledger.entries for uid in entry.consumed]
         places = Counter([*consumed, *rejected, *waiting, *self._open])
@@ -201,15 +200,16 @@ class Board:
         one.worker, one.until, one.attempts = worker, self._clock() + self._ttl, one.attempts + 1
         return ticket
 
-    def _settle(self) -> None:
-        """Takes note of what was sealed and taken."""
-        self._ledger.refresh()
-        there = self._spool.sealed().keys() | self._ledger.taken
-        for uid in self._open.keys() & there:
-            del self._open[uid]
+    def _settle(self) -> list[str]:
+        """Takes note of what was sealed and taken; the groups that wait, as of one moment.
 
-    def _waiting(self) -> list[str]:
-        return [uid for uid in self._spool.sealed() if uid not in self._ledger.taken]
+        The ledger is read first: what is sealed and taken after that counts as waiting, and is in one place.
+        """
+        self._ledger.refresh()
+        sealed = self._spool.sealed().keys()
+        for uid in self._open.keys() & (sealed | self._ledger.taken):
+            del self._open[uid]
+        return [uid for uid in sealed if uid not in self._ledger.taken]
 
     def _steps(self) -> int:
         return max(self._ledger.steps, default=0)

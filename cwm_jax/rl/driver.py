@@ -80,6 +80,17 @@ class Driver:
         done, self._done = self._done, []
         return done
 
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
+        """Gives up the rollouts whose keys are not wanted any more."""
+        numbers = [number for number, one in self._drawing.items() if unwanted(one.key)]
+        for number in numbers:
+            self._drawing.pop(number).rollout.close()
+        self._engine.forget(numbers)
+        for future, (rollout, key, _) in list(self._acting.items()):
+            if unwanted(key):
+                del self._acting[future]
+                rollout.close()
+
     def close(self) -> Iterator[Any]:
         """Gives up all rollouts; their keys."""
         for one in self._drawing.values():

@@ -31,6 +31,7 @@ class Sampling:
       threads: calls of environments at once; 0 makes a run the same every time.
       act_seconds: that such a call may take.
       poll: seconds between looks for new weights.
+      ask: seconds after which a board that had no ticket is asked again.
       renew: seconds between signs of life.
     """
 
@@ -39,6 +40,7 @@ class Sampling:
     threads: int = 32
     act_seconds: float = 600.0
     poll: float = 1.0
+    ask: float = 0.05
     renew: float = 10.0
 
 
@@ -108,7 +110,7 @@ class Sampler:
         self._loading: threading.Thread | None = None
         self._loaded: tuple[Publication, Any] | None = None
         self._step = 0  # of training that the weights come from
-        self._looked = self._renewed = -float("inf")
+        self._looked = self._renewed = self._ask = -float("inf")
         self._examiner = examiner
         self.duplicates = self.retries = 0
         self.told_of_weights: list[dict[str, float]] = []
@@ -155,6 +157,17 @@ class Sampler:
             self.hours.add("wait_env", time.perf_counter() - began - reading - making)
         return done
 
+    def newest_step(self) -> int:
+        """The step of training of the newest weights that are announced; 0 where none are."""
+        newest = self._reader.newest()
+        return newest.step if newest is not None else 0
+
+    def wind_up(self) -> None:
+        """Gives up its groups, so that others go on with them; what is being measured goes on."""
+        self._driver.drop(lambda key: key[0] in self._making)
+        self._making.clear()
+        self._board.give_back(self.name)
+
     def leave(self) -> None:
         """Gives everything up, so that others go on with it at once."""
         for _ in self._driver.close():
@@ -196,10 +209,10 @@ class Sampler:
     def _begin(self, now: float) -> int:
         """Begins groups while there is room and something to do; how many."""
         began = 0
-        while (
-            len(self._making) < self._sampling.groups
-            and (ticket := self._board.lease(self.name, self._step)) is not None
-        ):
+        while len(self._making) < self._sampling.groups and now >= self._ask:
+            if (ticket := self._board.lease(self.name, self._step)) is None:
+                self._ask = now + self._sampling.ask
+                break
             self._making[ticket.uid] = _Making(ticket)
             for member in range(self._sampling.members):
                 self._driver.add((ticket.uid, member), self._rollout(ticket, member), now)

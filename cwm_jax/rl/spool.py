@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from cwm_jax.records import read_records, write_records
 from cwm_jax.rl.trajectory import Group, from_bytes, to_bytes
 
 _RECORDS = ".array_record"
+_TICK = 100_000_000  # ns; clocks of file systems are finer, those of network ones may be a little off
 
 
 class DamagedGroup(ValueError):
@@ -55,6 +57,7 @@ class Spool:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._known: dict[str, Sealed] = {}
+        self._changed = 0  # when the folder had last changed at the last look, ns; 0: nothing to rely on
 
     def seal(self, group: Group) -> bool:
         """Stores a group whole; False, and nothing is stored, where it is there already.
@@ -80,6 +83,11 @@ class Spool:
 
     def sealed(self) -> dict[str, Sealed]:
         """All groups that are there, by uid; those that appeared since the last call stand last."""
+        changed = self.folder.stat().st_mtime_ns
+        if changed == self._changed:
+            return dict(self._known)
+        # What changes again within a tick of the file system's clock leaves no trace: only an old change is relied on.
+        self._changed = changed if time.time_ns() - changed > _TICK else 0
         present = {name.removesuffix(".json"): name for name in os.listdir(self.folder) if name.endswith(".json")}
         for uid in self._known.keys() - present.keys():
             del self._known[uid]

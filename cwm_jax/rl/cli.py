@@ -1,0 +1,118 @@
+"""The `rl` verb."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cwm_jax import config
+from cwm_jax.cluster import ADDRESS_HELP
+from cwm_jax.envs.env import PassOnly, Score, ShorterIsBetter
+from cwm_jax.envs.reverse import Reverse
+from cwm_jax.envs.traces import OutputPrediction, TracePrediction
+from cwm_jax.files import in_use
+from cwm_jax.report.progress import progress
+from cwm_jax.report.rl import rl_report
+from cwm_jax.rl.board import Accounts
+from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.on_ray import run_on_ray
+from cwm_jax.rl.results import write_results
+
+COMPONENTS = (Reverse, TracePrediction, OutputPrediction, PassOnly, Score, ShorterIsBetter)
+"""What a configuration may name as environments and rewards."""
+
+
+def main(argv: list[str]) -> int:
+    """`rl`: reinforces a policy; the same call again resumes."""
+    rl, out, address = _parse(argv)
+    run(rl, out, address)
+    return 0
+
+
+def load(files: Sequence[str], overrides: Sequence[str]) -> Rl:
+    """The configuration that gin files and overrides give; raises as `config.load`."""
+    return config.load(files, overrides, Rl, COMPONENTS)
+
+
+def synchronous(rl: Rl) -> Rl:
+    """The same run with nothing under way while the learner works: a step takes the groups that its weights made."""
+    groups = rl.learning.batching.groups or rl.admission.groups
+    batching = replace(rl.learning.batching, groups=groups)
+    admission = replace(rl.admission, staleness=0, groups=groups)
+    return replace(rl, learning=replace(rl.learning, batching=batching), admission=admission)
+
+
+def run(rl: Rl, out: Path, address: str | None = None) -> dict[str, Any]:
+    """Runs to the end, or goes on with what `out` holds; what `results.json` there says then.
+
+    Raises:
+      ValueError: `out` holds a run of another configuration, or the configuration cannot work.
+      OSError: another process works there, the disk is full, or no cluster is at `address`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    rl.playgrounds()  # what is wrong with it is said before anything is started
+    with in_use(out):
+        _claim(rl, out)
+        with progress("reinforcing", rl.steps, unit="steps") as bar:
+            from cwm_jax.rl.ledger import Ledger
+
+            ledger = Ledger(out / "ledger.jsonl")
+
+            def told(accounts: Accounts) -> None:
+                ledger.refresh()
+                if not accounts.holds:
+                    raise ArithmeticError(f"the accounts of {out} do not add up: {accounts}")
+                note = f"groups: {accounts.consumed:,} learnt from, {sum(accounts.rejected.values()):,} passed over"
+                bar.update(min(max(ledger.steps, default=0), rl.steps), note)
+
+            came_to = run_on_ray(rl, out, address, told)
+        results = write_results(rl, out, came_to, time.monotonic() - began)
+    report = rl_report(out)
+    _say(results)
+    print(f"report: {report}")
+    return results
+
+
+def _claim(rl: Rl, out: Path) -> None:
+    """Writes the configuration into the folder, or sees that it is the one that is there."""
+    path = out / "config.gin"
+    before = path.read_text() if path.exists() else None
+    if before is not None and load([str(path)], []) != rl:
+        raise ValueError(f"{out} holds a run of another configuration, {path}; choose another --out, or delete it")
+    config.write(rl, out)
+
+
+def _say(results: dict[str, Any]) -> None:
+    for name, reward in results["reward"].items():
+        print(f"{name}: held-out reward {reward['before']:.3f} before, {reward['after']:.3f} after")
+    identity = results["identity"]
+    print(
+        f"groups: {identity['issued']} issued = {identity['consumed']} learnt from + {identity['rejected']} passed over "
+        f"+ {identity['sealed']} waiting + {identity['in_flight']} under way (residual {identity['residual']})"
+    )
+    idle = ", ".join(f"{role} {share:.0%}" for role, share in results["idle"].items())
+    print(
+        f"{results['versions']['published']} versions published, mean age of a token {results['staleness']['mean']:.2f} "
+        f"steps, at most {results['staleness']['oldest']}; idle: {idle}; {results['minutes']:.1f} min"
+    )
+
+
+def _parse(argv: list[str]) -> tuple[Rl, Path, str | None]:
+    files, overrides, rest = config.split_gin_flags(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m cwm_jax rl",
+        description="Reinforce a policy in environments; the same call again resumes.",
+        epilog="--gin_file=F reads an experiment (several may be given); --gin.Class.field=VALUE overrides one value.",
+    )
+    parser.add_argument("--out", type=Path, help="folder of the run; default: runs/NAME of the last gin file")
+    parser.add_argument("--address", metavar="HOST:PORT", help=ADDRESS_HELP.replace("record on", "run on"))
+    parser.add_argument("--sync", action="store_true", help="nothing is under way while the learner works")
+    arguments = parser.parse_args(rest)
+    if not files:
+        parser.error("--gin_file=F is missing, for example --gin_file=experiments/tiny/rl.gin")
+    out = arguments.out or Path("runs") / (Path(files[-1]).stem + "-sync" * arguments.sync)
+    rl = load(files, overrides)
+    return synchronous(rl) if arguments.sync else rl, out, arguments.address

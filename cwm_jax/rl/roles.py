@@ -1,0 +1,318 @@
+"""The roles of a run as plain classes with `run(context)`; whoever places them on processes gives the context.
+
+Each builds what it needs from the configuration and the folder of the run, so a role that died is made again from
+these alone.
+"""
+
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from cwm_jax.envs.env import Env, Task, Transition
+from cwm_jax.files import full_disk
+from cwm_jax.inference.engine import Engine
+from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.rl.board import Accounts, Ticket
+from cwm_jax.rl.examiner import Examiner
+from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.hours import Hours
+from cwm_jax.rl.learner import Learner
+from cwm_jax.rl.policy import PolicyReader
+from cwm_jax.rl.sampler import Playground, Sampler
+from cwm_jax.rl.spool import Spool
+
+_REST = 0.02  # seconds between looks of who has nothing to do
+_TELL = 2.0  # seconds between lines of figures
+
+
+class Tickets(Protocol):
+    """The board, as others see it."""
+
+    def lease(self, worker: str, step: int | None = None) -> Ticket | None: ...
+    def renew(self, worker: str, uids: Sequence[str]) -> list[str]: ...
+    def give_back(self, worker: str) -> None: ...
+    def accounts(self) -> Accounts: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a role is given by whoever runs it.
+
+    Attributes:
+      run: folder of the run.
+      board: gives out tickets.
+      stop: whether the role should come to its end; it says goodbye and returns.
+      pool: runs environments elsewhere; None where they run in the sampler's own process.
+    """
+
+    run: Path
+    board: Tickets
+    stop: Callable[[], bool]
+    pool: "Pool | None" = None
+
+
+class Figures:
+    """Lines of figures of one role: `metrics/ROLE.jsonl`. Each begins anew when the role does."""
+
+    def __init__(self, run: Path, role: str):
+        self._path = Path(run) / "metrics" / f"{role}.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._began = time.time()
+        self._told = 0.0
+
+    def tell(self, values: dict[str, Any]) -> None:
+        """Adds a line."""
+        self._told = time.monotonic()
+        line = json.dumps({"began": self._began, "time": time.time(), **values})
+        with full_disk(self._path), self._path.open("a") as file:
+            file.write(line + "\n")
+
+    @property
+    def due(self) -> bool:
+        """Whether the last line is a while ago."""
+        return time.monotonic() - self._told > _TELL
+
+
+def read_figures(run: Path, role: str) -> list[dict[str, Any]]:
+    """The lines that a role told; half a line, of one that was killed, is none."""
+    path = Path(run) / "metrics" / f"{role}.jsonl"
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+class LearnerRole:
+    """The learner; returns when the run is at its end."""
+
+    def __init__(self, rl: Rl):
+        self._rl = rl
+
+    def run(self, context: Context) -> None:
+        rl = self._rl
+        figures = Figures(context.run, "learner")
+        vocab_size = rl.vocab_size(rl.playgrounds())
+        with jax.set_mesh(rl.training.mesh_shape.build()):
+            with Learner(rl.training, rl.learning, context.run, vocab_size) as learner:
+                while not learner.done and not context.stop():
+                    if (told := learner.tick()) is not None:
+                        figures.tell({**told, "hours": learner.hours.told(), "epoch": learner.publisher.epoch})
+                        continue
+                    with learner.hours.spent("wait_batch"):
+                        time.sleep(_REST)
+                    if figures.due:
+                        figures.tell({"hours": learner.hours.told(), "epoch": learner.publisher.epoch})
+                with learner.hours.spent("publish_block"):
+                    learner.publisher.wait()
+            figures.tell({"hours": learner.hours.told(), "epoch": learner.publisher.epoch})
+
+
+class SamplerRole:
+    """An inference host. The first of them also measures versions on held-out tasks.
+
+    Args:
+      rl: the configuration.
+      number: of the host, from 0.
+    """
+
+    def __init__(self, rl: Rl, number: int):
+        self._rl, self._number = rl, number
+
+    def run(self, context: Context) -> None:
+        rl, name = self._rl, f"sampler-{self._number}"
+        figures = Figures(context.run, name)
+        playgrounds = self._playgrounds(context, held_out=False)
+        vocab_size = rl.vocab_size(playgrounds)
+        model = rl.start.model
+        params = jax.jit(lambda: init_params(model, vocab_size, 0))()
+        params = jax.tree.map(lambda leaf: leaf.astype(rl.learning.serving), params)
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        engine = Engine(rebuilder(model, vocab_size), params, rl.engine)
+        for _ in engine.compile():
+            pass
+        examiner = None
+        if self._number == 0:
+            examiner = Examiner(
+                context.run, self._playgrounds(context, held_out=True), rl.examining, rl.drawing, vocab_size
+            )
+        sampler = Sampler(
+            name, engine, rl.shapes(vocab_size, place), PolicyReader(context.run, name), context.board,
+            Spool(context.run / "spool"), playgrounds, rl.drawing, rl.sampling, vocab_size, examiner=examiner,
+        )  # fmt: skip
+        while not context.stop():
+            self._tick(sampler, figures)
+        sampler.wind_up()
+        if examiner is not None:  # the learner's last weights, if it came to its end
+            examiner.until = rl.steps
+            ended = sampler.newest_step() >= rl.steps
+            while ended and not examiner.done:
+                self._tick(sampler, figures, leasing=False)
+        sampler.leave()
+        figures.tell(self._told(sampler))
+
+    def _tick(self, sampler: Sampler, figures: Figures, leasing: bool = True) -> None:
+        if not sampler.tick(leasing=leasing):
+            with sampler.hours.spent("wait_request"):
+                time.sleep(_REST)
+        if figures.due:
+            figures.tell(self._told(sampler))
+
+    def _told(self, sampler: Sampler) -> dict[str, Any]:
+        counts = sampler.engine.counts
+        return {
+            "hours": sampler.hours.told(),
+            "version": sampler.engine.version,
+            "made": counts.made,
+            "read": counts.read,
+            "reread": counts.reread,
+            "swaps": counts.swaps,
+            "duplicates": sampler.duplicates,
+            "lease_retries": sampler.retries,
+            "weights": sampler.told_of_weights,
+        }
+
+    def _playgrounds(self, context: Context, held_out: bool) -> dict[str, Playground]:
+        found = self._rl.playgrounds(held_out)
+        if context.pool is None:
+            return found
+        return {
+            name: one if one.env.instant else one._replace(env=PooledEnv(one.env, context.pool, held_out))
+            for name, one in found.items()
+        }
+
+
+class Pool(Protocol):
+    """Environments that run elsewhere."""
+
+    def start(self, env: str, held_out: bool, task: Task) -> tuple[int, Transition, int]:
+        """Begins an episode: its number, the prompt, and tokens that the first action may have."""
+
+    def step(self, episode: int, action: Sequence[int]) -> tuple[Transition, int]:
+        """Takes an action; and tokens that the next one may have. One that ends is closed."""
+
+    def close(self, episode: int) -> None:
+        """Ends an episode."""
+
+
+class EnvironmentRole:
+    """A pool of environments, each episode in one of its threads."""
+
+    def __init__(self, rl: Rl, run: Path):
+        self._envs = {held_out: rl.playgrounds(held_out) for held_out in (False, True)}
+        self._episodes: dict[int, tuple[Env, Any]] = {}
+        self._numbers = count()
+        self._figures = Figures(run, "env")
+        self._hours = Hours("boot", "exec", "close", "idle")
+        self._busy = Counter[str]()
+        self._since = time.monotonic()
+        self._lock = threading.Lock()
+
+    def start(self, env: str, held_out: bool, task: Task) -> tuple[int, Transition, int]:
+        one = self._envs[held_out][env].env
+        with self._spent("boot"):
+            state, said = one.start(task)
+        number = next(self._numbers)
+        self._episodes[number] = one, state
+        return number, said, 0 if said.over else one.max_action(state)
+
+    def step(self, episode: int, action: Sequence[int]) -> tuple[Transition, int]:
+        if episode not in self._episodes:
+            raise LookupError("the environment was lost")
+        env, state = self._episodes[episode]
+        with self._spent("exec"):
+            said = env.step(state, action)
+        if said.over:
+            self.close(episode)
+        return said, 0 if said.over else env.max_action(state)
+
+    def close(self, episode: int) -> None:
+        if (found := self._episodes.pop(episode, None)) is not None:
+            env, state = found
+            with self._spent("close"):
+                env.close(state)
+
+    @contextmanager
+    def _spent(self, part: str) -> Iterator[None]:
+        self._turn(part, 1)
+        try:
+            yield
+        finally:
+            self._turn(part, -1)
+
+    def _turn(self, part: str, change: int) -> None:
+        """Calls overlap: the time since the last change is shared by what was under way."""
+        with self._lock:
+            now, under_way = time.monotonic(), self._busy.total()
+            if under_way == 0:
+                self._hours.add("idle", now - self._since)
+            else:
+                for name, calls in self._busy.items():
+                    self._hours.add(name, (now - self._since) * calls / under_way)
+            self._since = now
+            self._busy[part] += change
+            if self._figures.due:
+                self._figures.tell({"hours": self._hours.told(), "episodes": len(self._episodes)})
+
+
+@dataclass
+class _Handle:
+    """An episode elsewhere: its number, the room of its next action, and whether it has ended."""
+
+    number: int
+    room: int
+    over: bool = False
+
+
+class PooledEnv:
+    """An environment whose episodes run in a pool.
+
+    Args:
+      env: the same, opened here: it tells the tasks.
+      pool: runs its episodes.
+      held_out: which tasks they are of.
+    """
+
+    def __init__(self, env: Env, pool: Pool, held_out: bool):
+        self.name, self.stop_ids, self.vocab_size = env.name, env.stop_ids, env.vocab_size
+        self._env, self._pool, self._held_out = env, pool, held_out
+
+    def tasks(self) -> Sequence[Task]:
+        return self._env.tasks()
+
+    def start(self, task: Task) -> tuple[_Handle, Transition]:
+        number, said, room = self._pool.start(self.name, self._held_out, task)
+        return _Handle(number, room), said
+
+    def step(self, state: _Handle, action: Sequence[int]) -> Transition:
+        said, state.room = self._pool.step(state.number, list(action))
+        state.over = said.over
+        return said
+
+    def max_action(self, state: _Handle) -> int:
+        return state.room
+
+    def close(self, state: _Handle) -> None:
+        if not state.over:  # else the pool has closed it
+            self._pool.close(state.number)
+
+
+def pin(core: int) -> None:
+    """Keeps this process, and what XLA starts in it, to one core where there are several; before JAX starts."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {cores[core % len(cores)]})
