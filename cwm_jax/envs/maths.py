@@ -13,7 +13,7 @@ from cwm_jax.envs.env import Task, Transition
 from cwm_jax.envs.piped import run
 from cwm_jax.envs.talk import Talk
 from cwm_jax.envs.tasks import is_held_out, rows
-from cwm_jax.sandbox import Limits, python_paths
+from cwm_jax.sandbox import Limits, SandboxError, python_paths
 from cwm_jax.text.vocabulary import Vocabulary
 
 _ASK = "{problem}\n\nWrap your answer in $\\boxed{{}}$."  # as released
@@ -23,6 +23,7 @@ _VERIFYING = Limits(wall_seconds=20, cpu_seconds=10, memory_mb=2048)
 _VERIFY = r"""
 import json, sys
 from math_verify import LatexExtractionConfig, parse, verify
+print("ready", flush=True)
 right, answer = [
     parse(r"\boxed{%s}" % text, [LatexExtractionConfig()], parsing_timeout=None) for text in json.load(sys.stdin)
 ]
@@ -150,7 +151,7 @@ def equal(right: str, answer: str) -> bool:
       answer: what was answered; a dot at its end is no part of it.
 
     Raises:
-      SandboxMissing, SandboxError: the sandbox is not installed, or did not start.
+      SandboxMissing, SandboxError: the sandbox is not installed, or it or the verifier did not start.
     """
     right, answer = right.strip(), answer.strip().removesuffix(".")
     if right == answer:
@@ -159,4 +160,7 @@ def equal(right: str, answer: str) -> bool:
         return Fraction(right) == Fraction(answer)
     asked = json.dumps([right, answer]).encode()
     ran = run([sys.executable, "-s", "-c", _VERIFY], asked, _VERIFYING, python_paths())
-    return ran.status == 0 and ran.output.decode(errors="replace").strip() == "right"
+    ready, _, verdict = ran.output.partition(b"\n")
+    if ready != b"ready":
+        raise SandboxError(f"math-verify does not start: {ran.errors or 'it takes too long'}")
+    return ran.status == 0 and verdict == b"right\n"

@@ -29,14 +29,15 @@ class Reverse:
       length: of a text.
       count: tasks.
       seed: of the tasks.
+      instant: as of an `Env`; False has it run where others do that take time.
     """
 
     letters: int = 5
     length: int = 3
     count: int = 64
     seed: int = 0
+    instant: bool = True
     name: ClassVar[str] = "reverse"
-    instant: ClassVar[bool] = True
     stop_ids: ClassVar[tuple[int, ...]] = (END,)
 
     @property

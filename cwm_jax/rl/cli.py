@@ -9,7 +9,10 @@ from typing import Any
 
 from cwm_jax import config
 from cwm_jax.cluster import ADDRESS_HELP
+from cwm_jax.envs.bash import AgenticCode, BashCalculator
+from cwm_jax.envs.contest import Contest
 from cwm_jax.envs.env import PassOnly, Score, ShorterIsBetter
+from cwm_jax.envs.maths import Arithmetic, Maths
 from cwm_jax.envs.reverse import Reverse
 from cwm_jax.envs.traces import OutputPrediction, TracePrediction
 from cwm_jax.files import in_use
@@ -17,10 +20,14 @@ from cwm_jax.report.progress import progress
 from cwm_jax.report.rl import rl_report
 from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.on_ray import run_on_ray
 from cwm_jax.rl.results import write_results
 
-COMPONENTS = (Reverse, TracePrediction, OutputPrediction, PassOnly, Score, ShorterIsBetter)
+COMPONENTS = (
+    AgenticCode, Arithmetic, BashCalculator, Contest, Maths, OutputPrediction, Reverse, TracePrediction,
+    PassOnly, Score, ShorterIsBetter,
+)  # fmt: skip
 """What a configuration may name as environments and rewards."""
 
 
@@ -57,8 +64,6 @@ def run(rl: Rl, out: Path, address: str | None = None) -> dict[str, Any]:
     with in_use(out):
         _claim(rl, out)
         with progress("reinforcing", rl.steps, unit="steps") as bar:
-            from cwm_jax.rl.ledger import Ledger
-
             ledger = Ledger(out / "ledger.jsonl")
 
             def told(accounts: Accounts) -> None:
@@ -90,13 +95,14 @@ def _say(results: dict[str, Any]) -> None:
         print(f"{name}: held-out reward {reward['before']:.3f} before, {reward['after']:.3f} after")
     identity = results["identity"]
     print(
-        f"groups: {identity['issued']} issued = {identity['consumed']} learnt from + {identity['rejected']} passed over "
-        f"+ {identity['sealed']} waiting + {identity['in_flight']} under way (residual {identity['residual']})"
+        f"groups: {identity['issued']} issued = {identity['consumed']} learnt from + {identity['rejected']} passed "
+        f"over + {identity['sealed']} waiting + {identity['in_flight']} under way (residual {identity['residual']})"
     )
     idle = ", ".join(f"{role} {share:.0%}" for role, share in results["idle"].items())
+    age = results["staleness"]
     print(
-        f"{results['versions']['published']} versions published, mean age of a token {results['staleness']['mean']:.2f} "
-        f"steps, at most {results['staleness']['oldest']}; idle: {idle}; {results['minutes']:.1f} min"
+        f"{results['versions']['published']} versions published, mean age of a token {age['mean']:.2f} steps, at most "
+        f"{age['oldest']}; idle: {idle}; {results['minutes']:.1f} min"
     )
 
 

@@ -136,9 +136,7 @@ class Order:
         return Choice(group_uid(f"{env}/{task}", count, self._seed), env, task, options)
 
 
-def _pools(
-    stage: Stage, tasks: Mapping[str, Sequence[str]], rates: Mapping[str, float]
-) -> dict[str, list[str]]:
+def _pools(stage: Stage, tasks: Mapping[str, Sequence[str]], rates: Mapping[str, float]) -> dict[str, list[str]]:
     """The tasks of each environment that a stage may give."""
     found = {}
     for env in dict(stage.shares) or tasks:

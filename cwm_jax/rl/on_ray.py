@@ -10,6 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from cwm_jax.cluster import cluster, joined
 from cwm_jax.envs.env import Task, Transition
 from cwm_jax.files import write_json
@@ -31,6 +33,10 @@ class _Worker:
         if core is not None:
             os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
             pin(core)
+        # Who is started again has compiled all this before.
+        jax.config.update("jax_compilation_cache_dir", str(run / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
         self._rl, self._run, self._stop = rl, run, threading.Event()
         self._role = role
 
@@ -154,8 +160,7 @@ def run_on_ray(rl: Rl, run: Path, address: str | None, told: Callable[[Accounts]
         pool = ray.remote(_PoolWorker).options(num_cpus=0, max_concurrency=_THREADS, **forever).remote(rl, run, folder)
         worker = ray.remote(_Worker).options(num_cpus=1, max_concurrency=3, **forever)
         actors = {
-            name: worker.remote(name, rl, run, folder, number if pinned else None)
-            for number, name in enumerate(names)
+            name: worker.remote(name, rl, run, folder, number if pinned else None) for number, name in enumerate(names)
         }
         restarts: Counter[str] = Counter()
         board_client = _Board(board)

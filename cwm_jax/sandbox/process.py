@@ -27,16 +27,18 @@ class SandboxError(RuntimeError):
 class Process:
     """A command under limits, started on construction; a context manager that ends it.
 
-    Its standard input and output are the null device and its environment is empty but for
-    `PATH`, `LANG`, `HOME` and a fixed hash seed. Its working folder is thrown away at the end.
+    Its standard input and output are the null device unless it is given others, and its environment is empty
+    but for `PATH`, `LANG`, `HOME` and a fixed hash seed. Its working folder is thrown away at the end.
 
     Attributes:
       exit_fd: readable once the process has ended (a pidfd), to wait for it together with other files.
     """
 
     def __init__(self, argv: Sequence[str], limits: Limits, isolation: Isolation, *,
-                 readable: Iterable[str] = (), pass_fds: Sequence[int] = ()):  # fmt: skip
-        """Starts `argv`; `readable` as for `command`, `pass_fds` stay open in the process."""
+                 readable: Iterable[str] = (), pass_fds: Sequence[int] = (),
+                 stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL):  # fmt: skip
+        """Starts `argv`; `readable` as for `command`, `pass_fds` stay open in the process, `stdin` and `stdout` are
+        descriptors of files."""
         words = command(argv, limits, isolation, readable)
         self._isolation = isolation
         with contextlib.ExitStack() as stack:
@@ -44,7 +46,7 @@ class Process:
             if isolation is Isolation.LIMITS_ONLY:
                 start = folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             self._process = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=pass_fds,
+                words, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, pass_fds=pass_fds,
                 cwd=start, env={**_ENVIRONMENT, "HOME": folder}, start_new_session=True,
             )  # fmt: skip
             stack.callback(self._process.stderr.close)
@@ -60,6 +62,15 @@ class Process:
     def errors(self) -> str:
         """What an ended process wrote to standard error."""
         return self._process.stderr.read().decode(errors="replace").strip()
+
+    def working_folder(self) -> int:
+        """A descriptor, the caller's, of the working folder inside bubblewrap, which shows it even after the end.
+
+        Raises:
+          OSError: the process has ended, or its sandbox is not set up yet.
+        """
+        child, *_ = _children(self._process.pid) or [self._process.pid]
+        return os.open(f"/proc/{child}/root{WORKING_FOLDER}", os.O_RDONLY | os.O_DIRECTORY)
 
     def close(self) -> None:
         """Kills the process and takes its resources back."""

@@ -1,14 +1,20 @@
-"""The `compile` verb: will this experiment, or this server, fit on those chips, and how fast will it be?"""
+"""The `compile` verb: will this experiment, or this server, fit on those chips, and how fast will it be?
+
+And the `plan` verb: how many chips does reinforcement learning need for what, and how old is what it learns from?
+"""
 
 import argparse
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cwm_jax import config
 from cwm_jax.files import write_json
 from cwm_jax.tpu import libtpu
 from cwm_jax.tpu.chips import Topology
+
+if TYPE_CHECKING:
+    from cwm_jax.inference.served import Serve
 
 
 def main(argv: list[str]) -> int:
@@ -19,7 +25,7 @@ def main(argv: list[str]) -> int:
         description="Compile the train step of an experiment, or what a server runs, with the TPU compiler, without a "
         "TPU: what it takes of memory, what moves between chips, how long a step should take. 32 billion weights "
         "compile in minutes.",
-        epilog="--gin_file=F reads an experiment, or a `Serve` configuration (several files may be given); "
+        epilog="--gin_file=F reads an experiment, a `Serve` configuration or an `RlPlan` (several files may be given); "
         "--gin.Class.field=VALUE overrides one value.",
     )
     parser.add_argument("--topology", required=True, help="chips, such as v5p:8x8x8, v5e:16x16 or tpu7x:4x4x4")
@@ -31,7 +37,7 @@ def main(argv: list[str]) -> int:
     libtpu.compile_only()
 
     called = shlex.join(["python", "-m", "cwm_jax", "compile", *argv])
-    work = _serving if "Serve" in config.bound(files, overrides) else _training
+    work = _serving if {"Serve", "RlPlan"} & config.bound(files, overrides) else _training
     report, largest = work(files, overrides, topology, called)
     if arguments.out:
         write_json(arguments.out, report)
@@ -39,6 +45,31 @@ def main(argv: list[str]) -> int:
         return 0
     print(f"{topology} does not hold this; {largest}")
     return 1
+
+
+def plan(argv: list[str]) -> int:
+    """Runs `plan` with these arguments; 1 if a sampler's memory does not hold what the plan puts there."""
+    files, overrides, rest = config.split_gin_flags(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m cwm_jax plan",
+        description="Plan reinforcement learning: chips for each role, pace and what sets it, how old what is learnt "
+        "from will be, how long weights travel. By arithmetic, and by a simulation with the same constants.",
+        epilog="--gin_file=F reads an `RlPlan` (there may be several); --gin.Class.field=VALUE overrides a value.",
+    )
+    parser.add_argument("--out", type=Path, help="where to write the plan as JSON")
+    arguments = parser.parse_args(rest)
+    if not files:
+        parser.error("--gin_file=F is missing, for example --gin_file=experiments/cwm_32b/rl.gin")
+
+    from cwm_jax.report.plan import print_plan
+    from cwm_jax.tpu.plan import RlPlan, make_plan
+
+    report = {"experiment": name_of(files), **make_plan(config.load(files, overrides, RlPlan))}
+    report["command"] = shlex.join(["python", "-m", "cwm_jax", "plan", *argv])
+    print_plan(report)
+    if arguments.out:
+        write_json(arguments.out, report)
+    return 0 if report["sampler"]["fits"] else 1
 
 
 def _training(files: list[str], overrides: list[str], topology: Topology, command: str) -> tuple[dict[str, Any], str]:
@@ -58,14 +89,23 @@ def _training(files: list[str], overrides: list[str], topology: Topology, comman
 
 def _serving(files: list[str], overrides: list[str], topology: Topology, command: str) -> tuple[dict[str, Any], str]:
     """The report on what a server runs, printed, and the largest arrays of that which takes most."""
-    from cwm_jax.inference.served import Serve
     from cwm_jax.report.forecast import print_serving
     from cwm_jax.tpu.serving import compile_serving
 
-    report, largest = compile_serving(config.load(files, overrides, Serve), topology)
+    report, largest = compile_serving(serve_of(files, overrides), topology)
     report = {"experiment": name_of(files), **report, "command": command}
     print_serving(report)
     return report, largest
+
+
+def serve_of(files: list[str], overrides: list[str]) -> "Serve":
+    """What gin files describe: a server, or the samplers of a plan."""
+    from cwm_jax.inference.served import Serve
+    from cwm_jax.tpu.plan import RlPlan
+
+    if "RlPlan" in config.bound(files, overrides):
+        return config.load(files, overrides, RlPlan).inference
+    return config.load(files, overrides, Serve)
 
 
 def name_of(files: list[str]) -> str:

@@ -13,6 +13,7 @@ from cwm_jax import config
 from cwm_jax.__main__ import main
 from cwm_jax.checkpoints.weights import WeightsIndex
 from cwm_jax.inference.served import Int8, Serve
+from cwm_jax.tpu import cli
 from cwm_jax.tpu.chips import Topology
 
 pytest.importorskip("libtpu")
@@ -40,7 +41,7 @@ def assert_same_contract(now: dict, before: dict) -> None:
 
 def serve_of(report: dict) -> Serve:
     files, overrides, _ = config.split_gin_flags(shlex.split(report["command"])[4:])
-    return config.load(files, overrides, Serve)
+    return cli.serve_of(files, overrides)
 
 
 def test_the_toy_keeps_its_contract_and_moves_what_arithmetic_says(tmp_path):
@@ -79,6 +80,15 @@ def test_committed_reports_hold_together(path):
     layers = len(serve.model.global_layers)
     token = 2 * serve.model.kv_heads * serve.model.head_dim * 2 / topology.chips / 2**30
     assert report["cache_gib"] > token * layers * report["tokens_in_pages"]
+
+
+def test_samplers_have_room_for_the_next_weights_at_131k():
+    """While they draw at full length, what was published comes in beside what is in use."""
+    found = [json.loads(path.read_text()) for path in REPORTS if "-rl." in path.name]
+    assert found
+    for report in found:
+        assert report["longest"] == 131_072 and report["programs"].keys() == {"prefill", "decode"}
+        assert report["used_gib"] + report["weights_gib"] <= 0.92 * report["hbm_gib"]
 
 
 @pytest.mark.aot

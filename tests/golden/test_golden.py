@@ -21,6 +21,8 @@ from cwm_jax.model.components import ScaledInit
 from cwm_jax.model.rope import Rope
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.rl import cli as rl_cli
+from cwm_jax.tpu.plan import RlPlan
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.optimizers import AdamW
 from cwm_jax.training.prepare_cli import root_of
@@ -40,10 +42,23 @@ NAMES = sorted(
 
 def load(name: str) -> Any:
     files = [EXPERIMENTS / f"{name}.gin"]
-    return config.load(files, [], Serve if name.endswith("/serve") else root_of(files, []))
+    match root(name):
+        case "Rl":
+            return rl_cli.load(files, [])
+        case "RlPlan":
+            return config.load(files, [], RlPlan)
+        case "Serve":
+            return config.load(files, [], Serve)
+    return config.load(files, [], root_of(files, []))
 
 
-TRAINED = [name for name in NAMES if not name.startswith("data/") and not name.endswith("/serve")]
+def root(name: str) -> str:
+    """Which of the roots that no experiment of `train` has is bound; empty if none is."""
+    bound = config.bound([GOLDEN.parents[1] / EXPERIMENTS / f"{name}.gin"], [])
+    return next((root for root in ("RlPlan", "Rl", "Serve") if root in bound), "")
+
+
+TRAINED = [name for name in NAMES if not name.startswith("data/") and not root(name)]
 
 
 def check(name: str, text: str) -> None:

@@ -1,0 +1,37 @@
+# shellcheck shell=bash
+# One job of a JobSet: rl_yaml JOB COUNT PODS NODES RESOURCES, and the commands FETCH and WORDS, quoted for YAML.
+# Whoever is not the learner may die and is started again alone; a learner that loses a host starts anew, and all with it.
+rl_yaml() {
+  local tries=1000 notes={}
+  if [[ $1 == learner ]]; then
+    tries=0
+    notes="{alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool}" # all hosts of one slice
+  fi
+  cat <<END
+  - name: $1
+    replicas: $2
+    template:
+      metadata: {annotations: $notes}
+      spec:
+        parallelism: $3
+        completions: $3
+        backoffLimit: $tries
+        template:
+          spec:
+            restartPolicy: Never
+            terminationGracePeriodSeconds: 120
+            nodeSelector: $NODES
+            volumes: [{name: code, emptyDir: {}}]
+            initContainers:
+            - name: fetch
+              image: google/cloud-sdk:slim
+              command: [bash, -c, '$FETCH']
+              volumeMounts: [{name: code, mountPath: /opt/cwm_jax}]
+            containers:
+            - name: work
+              image: $IMAGE
+              command: [bash, -c, '$WORDS']
+              resources: {limits: $5}
+              volumeMounts: [{name: code, mountPath: /opt/cwm_jax}]
+END
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Plays a role in reinforcement learning: joins the Ray cluster of HEAD, again and again until this machine goes away. The
+# first host of the learner also runs it; the arguments are those of `python -m cwm_jax rl`, and the same call goes on.
+#   bash tpu_scripts/worker/ray.sh head|environments|sampler|learner HEAD [--gin_file=F [--gin.Class.field=VALUE …] --out OUT]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+role=$1 head=$2
+shift 2
+bash tpu_scripts/worker/setup.sh
+PATH=$PWD/.venv/bin:$PATH
+if [[ $role == head ]]; then exec ray start --head --port=6379 --num-cpus=1 --block; fi
+
+join=(ray start "--address=$head:6379" "--resources={\"$role\": 1}")
+# GKE says which host of its slice this is; TPU VMs ask.
+first() {
+  local metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
+  [[ ${TPU_WORKER_ID:-$(curl -fs -H Metadata-Flavor:Google $metadata)} == 0 ]]
+}
+if [[ $role != learner ]] || ! first; then
+  trap 'exit 143' TERM
+  while :; do
+    "${join[@]}" --block &
+    wait $! || sleep 10
+  done
+fi
+arguments=()
+for argument; do arguments+=("$(bash tpu_scripts/worker/mount.sh "$argument")"); done
+until "${join[@]}"; do sleep 10; done
+exec python -m cwm_jax rl "${arguments[@]}" --address auto
