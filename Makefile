@@ -6,7 +6,7 @@ RUN := runs/tiny
 CORPUS := runs/corpus
 EXPERIMENT := experiments/tiny/strawberry.gin
 
-.PHONY: run test corpus aot lint setup setup-dev benchmarks clean
+.PHONY: run test rl rl-kill corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
@@ -14,6 +14,15 @@ run: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# Reinforces the model of make run, asynchronously, and the same synchronously.
+rl: setup
+	$(BIN)/python -m cwm_jax rl --gin_file=experiments/tiny/rl.gin --out runs/rl
+	$(BIN)/python -m cwm_jax rl --gin_file=experiments/tiny/rl.gin --out runs/rl-sync --sync
+
+# Kills the roles of a run at random, twenty times, and the command itself twice; writes experiments/rl/kills.json.
+rl-kill: setup-dev
+	$(BIN)/python -m pytest tests/rl/test_kills.py -m kills
 
 # Records real code: functions of the standard library and of projects from the package index, and their tests.
 corpus: setup

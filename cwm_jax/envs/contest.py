@@ -254,6 +254,7 @@ class ContestEnv:
     """The environment of `Contest`; arguments as of its `open`."""
 
     name = "contest"
+    instant = False  # it runs programs
 
     def __init__(self, config: Contest, vocabulary: Vocabulary | None, held_out: bool):
         self._config, self._talk = config, Talk(vocabulary)

@@ -117,6 +117,8 @@ class MathsEnv:
       ValueError: there is no vocabulary, or it has no tokens for turns.
     """
 
+    instant = False  # the verifier may take long
+
     def __init__(self, name: str, found: list[Task], max_tokens: int, vocabulary: Vocabulary | None):
         self.name, self._tasks, self._max_tokens, self._talk = name, found, max_tokens, Talk(vocabulary)
         self.stop_ids, self.vocab_size = self._talk.stop_ids, self._talk.vocab_size
