@@ -7,7 +7,6 @@ import pytest
 
 from cwm_jax.components import parameters, reachable
 from cwm_jax.inference.served import Serve
-from cwm_jax.rl.experiment import Rl
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.prepare_cli import ROOTS
 
@@ -71,7 +70,7 @@ def _top_level_imports(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("root", [Experiment, Rl, Serve, *ROOTS], ids=lambda root: root.__name__)
+@pytest.mark.parametrize("root", [Experiment, Serve, *ROOTS], ids=lambda root: root.__name__)
 def test_at_most_sixty_knobs(root):
     scalars = (int, float, str, bool)
     knobs = [

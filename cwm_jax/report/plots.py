@@ -72,14 +72,16 @@ def line_plot(
     stepped: bool = False,
     shown: Callable[[float], str] = quantity,
     include: tuple[float, ...] = (),
+    dotted: tuple[str, ...] = (),
 ) -> Block:
-    """One line for each named series of `(x, y)`, x ascending.
+    """One line for each named series of `(x, y)`, x ascending; a point that is alone is a dot.
 
     Args:
       log_y: a logarithmic y axis; values that are not positive are then left out, like those not finite.
       stepped: hold each value until the next x instead of joining the points.
       shown: how a y value is written.
       include: y values that the axis reaches whatever the data, such as 0 (on a linear axis).
+      dotted: names of series whose points are dots on their line, such as those measured now and then.
 
     Raises:
       ValueError: no point is left to draw.
@@ -98,7 +100,8 @@ def line_plot(
     def marks(width: float, height: float) -> str:
         return "".join(
             f'<path class="line s{number}" d="{_path(points, x_axis, y_axis, width, height, stepped)}"/>'
-            for number, points in enumerate(series.values())
+            + (_dots(points, number, x_axis, y_axis, width, height) if name in dotted or len(points) == 1 else "")
+            for number, (name, points) in enumerate(series.items())
             if points
         )
 
@@ -121,6 +124,13 @@ def _path(points: Points, x_axis: Axis, y_axis: Axis, width: float, height: floa
     if not stepped:
         return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
     return f"M{spots[0][0]:.1f} {spots[0][1]:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in spots[1:])
+
+
+def _dots(points: Points, number: int, x_axis: Axis, y_axis: Axis, width: float, height: float) -> str:
+    spots = [(width * x_axis.place(x), height * (1 - y_axis.place(y))) for x, y in points]
+    return "".join(
+        f'<circle class="s{number}" fill="currentColor" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in spots
+    )
 
 
 def bar_plot(

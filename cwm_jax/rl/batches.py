@@ -252,14 +252,14 @@ def pack(groups: Sequence[list[Chosen]], rows: int, length: int) -> RolloutRows:
     packed = RolloutRows(ints(), ints(), ints(), floats(), floats(), floats(), floats(), np.full(shape, -1, np.int32))
     for row, contents in enumerate(_placed(groups, length)):
         start = 0
-        for number, (context, advantage) in enumerate(contents, start=1):
+        for number, (context, advantage, imagined) in enumerate(contents, start=1):
             place = slice(start, start + len(context.tokens))
             packed.tokens[row, place] = context.tokens
             packed.segment_ids[row, place] = number
             packed.positions[row, place] = np.arange(len(context.tokens))
             packed.advantages[row, place] = advantage
             packed.mask[row, place] = context.agent
-            packed.observed[row, place] = ~context.agent
+            packed.observed[row, place] = ~context.agent & ~imagined
             packed.logprobs[row, place] = np.where(context.agent, context.logprobs, 0)
             packed.versions[row, place] = np.where(context.agent, context.versions, -1)
             packed.mask[row, start] = packed.observed[row, start] = 0  # nothing comes before it to predict it from
@@ -267,27 +267,52 @@ def pack(groups: Sequence[list[Chosen]], rows: int, length: int) -> RolloutRows:
     return packed
 
 
-def _placed(groups: Iterable[list[Chosen]], length: int) -> list[list[tuple[Context, float]]]:
+class _Piece(NamedTuple):
+    """A context of a trajectory that is learnt from.
+
+    Attributes:
+      context: what was said.
+      advantage: of the trajectory.
+      imagined: bool [T], what no environment said; it is not the truth about one.
+    """
+
+    context: Context
+    advantage: float
+    imagined: np.ndarray
+
+
+def _placed(groups: Iterable[list[Chosen]], length: int) -> list[list[_Piece]]:
     """The contexts of each row, first fit."""
-    rows: list[list[tuple[Context, float]]] = []
+    rows: list[list[_Piece]] = []
     free: list[int] = []
-    for context, advantage in _contexts(groups):
-        size = len(context.tokens)
+    for piece in _pieces(groups):
+        size = len(piece.context.tokens)
         row = next((number for number, room in enumerate(free) if size <= room), None)
         if row is None:
             rows.append([])
             free.append(length)
             row = len(rows) - 1
-        rows[row].append((context, advantage))
+        rows[row].append(piece)
         free[row] -= size
     return rows
 
 
-def _contexts(groups: Iterable[list[Chosen]]) -> Iterator[tuple[Context, float]]:
+def _pieces(groups: Iterable[list[Chosen]]) -> Iterator[_Piece]:
     for chosen in groups:
-        for one in chosen:
-            for context in one.trajectory.contexts:
-                yield context, one.advantage
+        for trajectory, advantage in chosen:
+            for number, context in enumerate(trajectory.contexts):
+                yield _Piece(context, advantage, _imagined(trajectory, number))
+
+
+def _imagined(trajectory: Trajectory, number: int) -> np.ndarray:
+    """Which tokens of a context follow actions that imagination answered (`info["imagined"]`, `envs.imagined`)."""
+    found = np.zeros(len(trajectory.contexts[number].tokens), bool)
+    for action in trajectory.info.get("imagined", ()):
+        if action < len(trajectory.turns) and trajectory.turns[action].context == number:
+            following = trajectory.turns[action + 1 : action + 2]
+            ends = [turn.start for turn in following if turn.context == number]
+            found[trajectory.turns[action].end : ends[0] if ends else None] = True
+    return found
 
 
 def _tokens(groups: Iterable[list[Chosen]]) -> int:

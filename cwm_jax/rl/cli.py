@@ -12,6 +12,8 @@ from cwm_jax.cluster import ADDRESS_HELP
 from cwm_jax.envs.bash import AgenticCode, BashCalculator
 from cwm_jax.envs.contest import Contest
 from cwm_jax.envs.env import PassOnly, Score, ShorterIsBetter
+from cwm_jax.envs.imagined import Imagined, Remembered
+from cwm_jax.envs.inputs import InputPrediction
 from cwm_jax.envs.maths import Arithmetic, Maths
 from cwm_jax.envs.reverse import Reverse
 from cwm_jax.envs.traces import OutputPrediction, TracePrediction
@@ -25,8 +27,8 @@ from cwm_jax.rl.on_ray import run_on_ray
 from cwm_jax.rl.results import write_results
 
 COMPONENTS = (
-    AgenticCode, Arithmetic, BashCalculator, Contest, Maths, OutputPrediction, Reverse, TracePrediction,
-    PassOnly, Score, ShorterIsBetter,
+    AgenticCode, Arithmetic, BashCalculator, Contest, Imagined, InputPrediction, Maths, OutputPrediction, Remembered,
+    Reverse, TracePrediction, PassOnly, Score, ShorterIsBetter,
 )  # fmt: skip
 """What a configuration may name as environments and rewards."""
 

@@ -7,7 +7,7 @@ test drives it without either.
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,7 +118,7 @@ def rollout(
             room = min(env.max_action(state), drawing.max_context - len(said.tokens))
             if room < 1 or len(turns) == drawing.max_turns:
                 status = OK  # cut short: the agent's own doing
-                transition = Transition(over=True, outcomes={**transition.outcomes, "cut": 1.0})
+                transition = replace(transition, over=True, outcomes={**transition.outcomes, "cut": 1.0})
                 break
             if oldest is not None and drawing.most_stale is not None and version() - oldest > drawing.most_stale:
                 oldest, lineage = None, lineage + 1
