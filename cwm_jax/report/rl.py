@@ -24,6 +24,7 @@ WAITING = {"learner": ("wait_batch",), "sampler": ("wait_request", "wait_env"), 
 KINDS = {"learner": "Learner", "sampler": "Inference hosts", "env": "Environments"}
 STAGES = ("announced", "seen", "loaded", "swapped")  # what a host does with a version
 CURVE_POINTS = 300  # as many as a plot has room for
+AGE_POINTS = 60  # of a class of age: as many as leave the classes apart
 AGE_BARS = 16  # the last of them holds all that is older
 MOST_HOSTS = 5  # beside the learner, as many lines as have colours
 _NONE = "–"
@@ -162,10 +163,10 @@ def _at(row: Any, *path: str | int) -> float | None:
     return row if row is not None and math.isfinite(row) else None
 
 
-def _curve(rows: Iterable[dict], *path: str | int) -> Points:
-    """`(step, value)`, thinned to `CURVE_POINTS` by the mean of neighbours."""
+def _curve(rows: Iterable[dict], *path: str | int, most: int = CURVE_POINTS) -> Points:
+    """`(step, value)`, thinned to `most` by the mean of neighbours."""
     points = [(row["step"], value) for row in rows if (value := _at(row, *path)) is not None]
-    size = -(-len(points) // CURVE_POINTS) or 1
+    size = -(-len(points) // most) or 1
     parts = [points[start : start + size] for start in range(0, len(points), size)]
     return [(part[-1][0], fmean(value for _, value in part)) for part in parts]
 
@@ -197,7 +198,9 @@ def _figure(value: float | None) -> str:
 
 
 def _share(value: float, text: str) -> Block:
-    return raw(f'<span class="share" style="--share:{100 * min(max(value, 0), 1):.1f}%">{escape(text)}</span>')
+    """A text with a bar below it, as long as any other beside it."""
+    width = f"--share:{100 * min(max(value, 0), 1):.1f}%; min-width: 10em"
+    return raw(f'<span class="share" style="{width}">{escape(text)}</span>')
 
 
 # Parts of the page
@@ -224,7 +227,7 @@ def _overview(told: Told) -> list[Block]:
     if told.steps:
         published = results.get("versions", {}).get("published", max(row["version"] for row in told.steps))
         taken = sum(len(told.weights(host)) for host in told.hosts)
-        figures.append(("versions published", f"{published:,}", f"taken {taken:,} times by {len(told.hosts)} hosts"))
+        figures.append(("versions published", f"{published:,}", f"taken {taken:,} times, hosts: {len(told.hosts)}"))
         ages = told.ages()
         mean = sum(age * count for age, count in enumerate(ages)) / max(sum(ages), 1)
         oldest = max((age for age, count in enumerate(ages) if count), default=0)
@@ -303,8 +306,9 @@ _LOOK_OLDEST = "It should level off at the bound that admission sets; a line tha
 
 def _distance(told: Told) -> list[Block]:
     def by_age(*names: str) -> dict[str, Points]:
-        return {_age(place): _summed([_curve(told.steps, "by_age", name, place) for name in names])
-                for place in range(len(AGES))}  # fmt: skip
+        curves = [[_curve(told.steps, "by_age", name, place, most=AGE_POINTS) for name in names]
+                  for place in range(len(AGES))]  # fmt: skip
+        return {_age(place): _summed(found) for place, found in enumerate(curves)}
 
     plots = [
         *_plot(_LOOK_CLIP, "Clipped, by age", by_age("clip_low", "clip_high"), "step", "of tokens", shown=percent,
@@ -314,7 +318,7 @@ def _distance(told: Told) -> list[Block]:
         *_plot(_LOOK_ESS, "Effective share of samples, by age", by_age("ess"), "step", "of tokens", shown=percent,
                include=(1,)),
     ]  # fmt: skip
-    return _section("Distance from the policy that drew", _LEAD_DISTANCE, *_age_table(told), *_beside(plots))
+    return _section("Distance from the policy that drew", _LEAD_DISTANCE, *_age_table(told), *_beside(plots[:2]), *_beside(plots[2:]))
 
 
 def _age(place: int) -> str:
@@ -350,7 +354,10 @@ _LEAD_DISTANCE = (
     "Nothing but age, and arithmetic, should part the two."
 )
 _LOOK_CLIP = "Older tokens are clipped more; where most of a class is, it teaches nothing and is drawn in vain."
-_LOOK_GAP = "At age 0 this is arithmetic alone: a gap there says that learner and sampler compute differently."
+_LOOK_GAP = (
+    "At age 0 there are only arithmetic, and caches that older weights filled where `kv` keeps them: without these, a "
+    "gap there says that learner and sampler compute differently."
+)
 _LOOK_KL = "It should be ordered by age and stay flat; a rise at every age means that steps are too large."
 _LOOK_ESS = "Near 100 % old tokens count as fresh ones do; a drop says that few tokens carry the gradient."
 
@@ -372,16 +379,18 @@ def _ledger(told: Told) -> list[Block]:
             return _share(share, f"{seconds:,.1f} s, {percent(min(share, 1.0))}")
 
         parts = dict.fromkeys(part for role in names for part in spent[role])
-        rows = [[f"{part} (idle)" if part in WAITING[kind] else part, *(cell(role, part) for role in names)]
+        rows = [[f"{part} (waiting)" if part in WAITING[kind] else part, *(cell(role, part) for role in names)]
                 for part in parts]  # fmt: skip
         rows += [
             ["together", *(f"{walls[role]:,.1f} s" for role in names)],
-            ["idle", *(percent(told.idle(role)) for role in names)],
+            ["waiting, of these", *(percent(told.idle(role)) for role in names)],
             ["on the clock", *(f"{clock[role]:,.1f} s" for role in names)],
             ["lives", *(f"{len(lives[role])}" for role in names)],
         ]
-        blocks += [heading(title, 3), table(["part", *names], rows)]
-    return _section("Where the time goes", _LEAD_LEDGER, *blocks)
+        ledger = table(["part", *names], rows)
+        blocks.append(Block(heading(title, 3).html + ledger.html))
+    narrow = len(told.roles) <= len(KINDS)
+    return _section("Where the time goes", _LEAD_LEDGER, *(_beside(blocks) if narrow else blocks))
 
 
 _LEAD_LEDGER = (
@@ -437,7 +446,7 @@ def _latency_row(host: str, taken: list[dict[str, float]]) -> list[str]:
     return [host, f"{len(taken):,}", *(f"{seconds:.3f}" for seconds in (*stages, median(whole), max(whole)))]
 
 
-_LOOK_VERSIONS = "Hosts should follow the learner closely; a flat stretch of one is a host that died or is stuck."
+_LOOK_VERSIONS = "Hosts should follow the learner closely. Flat for one is a host that died or is stuck, for all a run at rest."
 _LOOK_STAGES = "The way between two lines is what a stage costs; the first version of a life has its start in it too."
 _LOOK_HOSTS = "Tokens read again are prompts and answers whose cache was dropped with a swap: the price of being fresh."
 
@@ -452,10 +461,10 @@ def _groups(told: Told) -> list[Block]:
     bins = {name: counts for name, counts in bins.items() if sum(counts)}
     if bins:
         count = len(next(iter(bins.values())))
-        names = [f"{100 * place // count}–{100 * (place + 1) // count}" for place in range(count)]
+        names = [f"{100 * place // count}" for place in range(count)]
         shares = {name: [one / sum(counts) for one in counts] for name, counts in bins.items()}
         notes = {name: [f"{one:,} groups" for one in counts] for name, counts in bins.items()}
-        plot = bar_plot("Solve rates", names, shares, "% of a group's attempts pass", "of groups learnt from", notes)
+        plot = bar_plot("Solve rates", names, shares, "% of attempts pass, or more", "of groups learnt from", notes)
         blocks.append(_explained(plot, _LOOK_RATES))
     blocks += _plot(_LOOK_USEFUL, "Useful tokens", {"useful": _curve(told.steps, "useful")}, "step",
                     "of tokens in groups learnt from", shown=percent, include=(0, 1))  # fmt: skip
