@@ -318,7 +318,13 @@ def _distance(told: Told) -> list[Block]:
         *_plot(_LOOK_ESS, "Effective share of samples, by age", by_age("ess"), "step", "of tokens", shown=percent,
                include=(1,)),
     ]  # fmt: skip
-    return _section("Distance from the policy that drew", _LEAD_DISTANCE, *_age_table(told), *_beside(plots[:2]), *_beside(plots[2:]))
+    return _section(
+        "Distance from the policy that drew",
+        _LEAD_DISTANCE,
+        *_age_table(told),
+        *_beside(plots[:2]),
+        *_beside(plots[2:]),
+    )
 
 
 def _age(place: int) -> str:
@@ -446,7 +452,9 @@ def _latency_row(host: str, taken: list[dict[str, float]]) -> list[str]:
     return [host, f"{len(taken):,}", *(f"{seconds:.3f}" for seconds in (*stages, median(whole), max(whole)))]
 
 
-_LOOK_VERSIONS = "Hosts should follow the learner closely. Flat for one is a host that died or is stuck, for all a run at rest."
+_LOOK_VERSIONS = (
+    "Hosts should follow the learner closely. Flat for one is a host that died or is stuck, for all a run at rest."
+)
 _LOOK_STAGES = "The way between two lines is what a stage costs; the first version of a life has its start in it too."
 _LOOK_HOSTS = "Tokens read again are prompts and answers whose cache was dropped with a swap: the price of being fresh."
 
@@ -498,8 +506,9 @@ def _updates(told: Told) -> list[Block]:
         *one(_LOOK_GRADIENT, "Gradient norm", "gradient_norm", "before clipping", log_y=True),
         *one(_LOOK_OBSERVED, "Loss on observations", "observation_loss", "nats a token"),
         *one(_LOOK_TOKENS, "Tokens a step", "tokens", "of agents", include=(0,)),
-        *one(_LOOK_LEFT_OUT, "Tokens left out", "left_out", "of agents", include=(0,)),
     ]
+    if any(_at(row, "left_out") for row in told.steps):
+        plots += one(_LOOK_LEFT_OUT, "Tokens left out", "left_out", "of agents", include=(0,))
     return _section("Updates", "What each step of the learner did.", *_beside(plots))
 
 
