@@ -23,7 +23,7 @@ from cwm_jax.data.buckets import Bucket
 from cwm_jax.data.code import PlainCode
 from cwm_jax.data.documents import Part, make_document
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.rows import MAX_WEIGHT, Document, pack, write_rows
+from cwm_jax.data.rows import MAX_WEIGHT, MOST_IN_A_ROW, Document, pack, write_rows
 from cwm_jax.data.traces import Narrations, RecordedTraces
 from cwm_jax.files import claim, in_use, write_json, write_whole
 from cwm_jax.records import read_records, write_records
@@ -32,7 +32,6 @@ from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.tracing.shards import make_shards, told_beside
 
 DOCUMENTS = "documents.jsonl"
-_MOST_IN_A_ROW = 2**16 - 1  # as rows store the number of a document
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def _write_rows(buckets: tuple[int, ...], shards: dict[Path, dict], folder: Path
     rows, shorter = {}, 0
     for limit in buckets:
         documents = _between(shorter, limit, shards)
-        rows[limit] = write_rows(Bucket(limit, buckets[-1]).path(folder), pack(documents, buckets[-1], _MOST_IN_A_ROW))
+        rows[limit] = write_rows(Bucket(limit, buckets[-1]).path(folder), pack(documents, buckets[-1], MOST_IN_A_ROW))
         shorter = limit
     return rows
 

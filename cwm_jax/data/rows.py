@@ -10,6 +10,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from cwm_jax.records import write_records
 
 MAX_WEIGHT = 255  # loss weights are stored in steps of 1/255
+MOST_IN_A_ROW = 2**16 - 1  # documents, as their numbers are stored
 
 
 class Document(NamedTuple):

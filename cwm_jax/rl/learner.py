@@ -34,12 +34,14 @@ class Learning:
       batching: how groups become batches.
       publish_every: steps between publications.
       serving: what weights are published in.
+      spool_steps: how long groups stay in the spool after a checkpoint covers them, in steps; None for good.
     """
 
     objective: Objective = field(default_factory=Objective)
     batching: Batching = field(default_factory=Batching)
     publish_every: int = 1
     serving: str = "float32"
+    spool_steps: int | None = 0
 
 
 class Learner:
@@ -132,7 +134,8 @@ class Learner:
             with spent("ckpt_block"):
                 covered = self._checkpoints.latest or 0  # by a checkpoint that is on disk to its end
                 self._checkpoints.save(self.step, self.state.saved)
-                self._spool.delete(self._taken_until(covered))
+                if (longer := self._learning.spool_steps) is not None:
+                    self._spool.delete(self._taken_until(covered - longer))
         ages = figures.by_age(metrics.pop("by_age"))
         told = {name: value.tolist() for name, value in metrics.items()}
         return {"step": self.step, "version": version, **told, "by_age": ages, **figures.of_batch(gathered, version)}

@@ -1,12 +1,7 @@
 """The `train` verb."""
 
 import argparse
-import os
-import shlex
-import sys
 from pathlib import Path
-
-import jax
 
 from cwm_jax import config
 from cwm_jax.training.experiment import Experiment
@@ -16,16 +11,12 @@ def main(argv: list[str]) -> int:
     """`train`: makes the data if need be, trains, writes the report; the same call again resumes."""
     experiment, out = _parse(argv)
     from cwm_jax.training.loop import train
-    from cwm_jax.training.preemption import Stopped
+    from cwm_jax.training.preemption import Stopped, leave
 
     try:
         train(experiment, out)
     except Stopped as stopped:
-        print(f"{stopped}; go on with: {shlex.join(['python', '-m', 'cwm_jax', 'train', *argv])}", file=sys.stderr)
-        if not jax.distributed.is_initialized():
-            sys.stderr.flush()
-            os._exit(stopped.status)  # a thread may still be in the compiler, which crashes if the interpreter goes
-        return stopped.status
+        return leave(stopped, ["train", *argv])
     return 0
 
 

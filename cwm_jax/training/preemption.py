@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shlex
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -26,6 +28,20 @@ class Stopped(KeyboardInterrupt):
         name = "SIGTERM" if received is signal.SIGTERM else "Ctrl-C"
         super().__init__(f"stopped by {name} {where}")
         self.status = 0 if received is signal.SIGTERM else 130
+
+
+def leave(stopped: Stopped, call: Sequence[str]) -> int:
+    """Says how to go on, and ends this process; the status is returned where processes that train together part first.
+
+    Args:
+      stopped: what came of the signal.
+      call: the verb that was stopped, and its arguments.
+    """
+    print(f"{stopped}; go on with: {shlex.join(['python', '-m', 'cwm_jax', *call])}", file=sys.stderr)
+    if not jax.distributed.is_initialized():
+        sys.stderr.flush()
+        os._exit(stopped.status)  # a thread may still be in the compiler, which crashes if the interpreter goes
+    return stopped.status
 
 
 class StopSignals:

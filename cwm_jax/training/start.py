@@ -1,4 +1,4 @@
-"""Where a run starts: from random weights, from weights on disk, or from where an earlier run ended. Each a component.
+"""Where a run starts: from random weights, weights on disk, those of an earlier run, or all that it was. Components.
 
 What a run continues counts on in its schedule: `steps` of the optimiser and `tokens` seen before the first step.
 """
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from cwm_jax import config
 from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.checkpoints.weights import SHAPE, WeightsReader, stacked
 from cwm_jax.model.transformer import ModelConfig, Params
@@ -63,6 +64,28 @@ class Weights:
             return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
 
         return stacked(reader, place)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """From the newest checkpoint of an earlier run: its weights alone; the optimiser starts anew.
+
+    Attributes:
+      folder: of the run.
+    """
+
+    folder: str
+    steps: ClassVar[int] = 0
+    tokens: ClassVar[int] = 0
+
+    def weights(self, model: ModelConfig, shapes: Params, fresh: Callable[[], Params]) -> Params:
+        """As `Weights.weights`."""
+        from cwm_jax.training.experiment import Experiment  # which names this class
+        from cwm_jax.training.state import trained_weights
+
+        experiment = config.load([Path(self.folder) / "config.gin"], [], Experiment)
+        _, params = trained_weights(Path(self.folder), experiment, shapes["embed"].shape[0])
+        return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
 
 
 @dataclass(frozen=True)
