@@ -1,8 +1,9 @@
 """The `rl` verb."""
 
 import argparse
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.on_ray import run_on_ray
+from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.results import write_results
 
 COMPONENTS = (
@@ -41,8 +43,13 @@ def main(argv: list[str]) -> int:
 
 
 def load(files: Sequence[str], overrides: Sequence[str]) -> Rl:
-    """The configuration that gin files and overrides give; raises as `config.load`."""
-    return config.load(files, overrides, Rl, COMPONENTS)
+    """The run that gin files and overrides describe; raises as `config.load`."""
+    return load_plan(files, overrides).rl
+
+
+def load_plan(files: Sequence[str], overrides: Sequence[str]) -> RlPlan:
+    """The same with what is planned of it; raises as `config.load`."""
+    return config.load(files, overrides, RlPlan, COMPONENTS)
 
 
 def synchronous(rl: Rl) -> Rl:
@@ -54,42 +61,51 @@ def synchronous(rl: Rl) -> Rl:
 
 
 def run(rl: Rl, out: Path, address: str | None = None) -> dict[str, Any]:
-    """Runs to the end, or goes on with what `out` holds; what `results.json` there says then.
+    """Runs to the end, or goes on with what `out` holds; what `results.json` there says then. A finished run is shown.
 
     Raises:
       ValueError: `out` holds a run of another configuration, or the configuration cannot work.
       OSError: another process works there, the disk is full, or no cluster is at `address`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
     rl.playgrounds()  # what is wrong with it is said before anything is started
     with in_use(out):
-        _claim(rl, out)
-        with progress("reinforcing", rl.steps, unit="steps") as bar:
-            ledger = Ledger(out / "ledger.jsonl")
-
-            def told(accounts: Accounts) -> None:
-                ledger.refresh()
-                if not accounts.holds:
-                    raise ArithmeticError(f"the accounts of {out} do not add up: {accounts}")
-                note = f"groups: {accounts.consumed:,} learnt from, {sum(accounts.rejected.values()):,} passed over"
-                bar.update(min(max(ledger.steps, default=0), rl.steps), note)
-
-            came_to = run_on_ray(rl, out, address, told)
-        results = write_results(rl, out, came_to, time.monotonic() - began)
+        claim(rl, out, load)
+        path = out / "results.json"
+        results = json.loads(path.read_text()) if path.exists() else _reinforce(rl, out, address)
     report = rl_report(out)
     _say(results)
     print(f"report: {report}")
     return results
 
 
-def _claim(rl: Rl, out: Path) -> None:
-    """Writes the configuration into the folder, or sees that it is the one that is there."""
+def _reinforce(rl: Rl, out: Path, address: str | None) -> dict[str, Any]:
+    """Runs to the end, showing progress; writes and returns the results."""
+    began = time.monotonic()
+    with progress("reinforcing", rl.steps, unit="steps") as bar:
+        ledger = Ledger(out / "ledger.jsonl")
+
+        def told(accounts: Accounts) -> None:
+            ledger.refresh()
+            if not accounts.holds:
+                raise ArithmeticError(f"the accounts of {out} do not add up: {accounts}")
+            note = f"groups: {accounts.consumed:,} learnt from, {sum(accounts.rejected.values()):,} passed over"
+            bar.update(min(max(ledger.steps, default=0), rl.steps), note)
+
+        came_to = run_on_ray(rl, out, address, told)
+    return write_results(rl, out, came_to, time.monotonic() - began)
+
+
+def claim(root: Any, out: Path, load: Callable[[list[str], list[str]], Any]) -> None:
+    """Writes a configuration into the folder of a run, or sees that it is the one that is there, as `load` reads it.
+
+    Raises:
+      ValueError: it is another.
+    """
     path = out / "config.gin"
-    before = path.read_text() if path.exists() else None
-    if before is not None and load([str(path)], []) != rl:
+    if path.exists() and load([str(path)], []) != root:
         raise ValueError(f"{out} holds a run of another configuration, {path}; choose another --out, or delete it")
-    config.write(rl, out)
+    config.write(root, out)
 
 
 def _say(results: dict[str, Any]) -> None:

@@ -1,16 +1,15 @@
 """`Rl`: everything that one run of reinforcement learning is, as gin resolves it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from cwm_jax import config
-from cwm_jax.checkpoints.weights import WeightsReader
+from cwm_jax.checkpoints.weights import SHAPE, WeightsReader
 from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.envs.env import EnvConfig, PassOnly, Reward
@@ -19,7 +18,7 @@ from cwm_jax.inference.engine import EngineConfig
 from cwm_jax.inference.served import RELEASED
 from cwm_jax.model.meshes import MESHES, MeshName
 from cwm_jax.model.sharding import MeshShape, ShardingRules
-from cwm_jax.model.transformer import ModelConfig, Params, init_params
+from cwm_jax.model.transformer import ModelConfig, init_params
 from cwm_jax.rl.board import Admission
 from cwm_jax.rl.curriculum import Curriculum
 from cwm_jax.rl.examiner import Examining
@@ -32,8 +31,7 @@ from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon
 from cwm_jax.training.schedules import WarmupConstantDecay, WarmupCosine
-from cwm_jax.training.start import FreshStart, Weights
-from cwm_jax.training.state import trained_weights
+from cwm_jax.training.start import FreshStart, TrainedRun, Weights
 
 
 @dataclass(frozen=True)
@@ -45,37 +43,23 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class TrainedRun:
-    """From the newest checkpoint of a run of `train`: its weights alone; the optimiser starts anew.
-
-    Attributes:
-      folder: of the run.
-    """
-
-    folder: str
-    steps: ClassVar[int] = 0
-    tokens: ClassVar[int] = 0
-
-    def weights(self, model: ModelConfig, shapes: Params, fresh: Callable[[], Params]) -> Params:
-        """As `Weights.weights`."""
-        experiment = config.load([Path(self.folder) / "config.gin"], [], Experiment)
-        _, params = trained_weights(Path(self.folder), experiment, shapes["embed"].shape[0])
-        return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
-
-
-@dataclass(frozen=True)
 class Start:
     """What a policy starts from.
 
     Attributes:
       model: its shape.
       weights: where they come from.
-      vocabulary: of its text; None where environments have tokens of their own.
+      vocabulary_file: of its text; None where environments have tokens of their own.
     """
 
     model: ModelConfig
     weights: FreshStart | Weights | TrainedRun
-    vocabulary: Vocabulary | None
+    vocabulary_file: Path | None = None
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the file holds."""
+        return None if self.vocabulary_file is None else load_vocabulary(self.vocabulary_file)
 
 
 @dataclass(frozen=True)
@@ -85,7 +69,7 @@ class Rl:
     Attributes:
       checkpoint: what the policy starts from: a run's folder, or one of weights with its vocabulary, as `serve` takes;
         None for random weights of `model`.
-      model: the network, where there is no checkpoint.
+      model: the network; of weights without a run, what their shape leaves open; of a run nothing.
       environments: with their rewards.
       curriculum: which of their tasks come when.
       learning: objective, batches, publications.
@@ -148,27 +132,31 @@ class Rl:
         """What the policy starts from.
 
         Raises:
-          FileNotFoundError: `checkpoint` holds no weights, or no vocabulary.
+          FileNotFoundError: `checkpoint` is no run and holds no weights, or no vocabulary beside them.
         """
         if self.checkpoint is None:
-            return Start(self.model, FreshStart(), None)
+            return Start(self.model, FreshStart())
         folder = Path(self.checkpoint)
         if (folder / "config.gin").exists():
             model = config.load([folder / "config.gin"], [], Experiment).model
-            return Start(model, TrainedRun(str(folder)), load_vocabulary(folder / "data" / VOCABULARY))
+            path = folder / "data" / VOCABULARY
+            return Start(model, TrainedRun(str(folder)), path if path.exists() else None)
         path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)
         if path is None:
             raise FileNotFoundError(
                 f"Rl.checkpoint={self.checkpoint} is neither a run's folder nor one of weights with a vocabulary; "
                 "make a run with `make run`"
             )
-        return Start(WeightsReader(folder).index.model, Weights(str(folder)), load_vocabulary(path))
+        there = WeightsReader(folder).index.model
+        model = replace(self.model, **{name: getattr(there, name) for name in SHAPE})
+        return Start(model, Weights(str(folder)), path)
 
     @cached_property
     def training(self) -> Experiment:
         """What the learner shares with a run of `train`."""
+        batching = self.learning.batching
         return Experiment(
-            stream=StreamConfig(self.learning.batching.tokens), model=self.start.model, start=self.start.weights,
+            stream=StreamConfig(batching.rows * batching.length), model=self.start.model, start=self.start.weights,
             optimizer=self.optimizer, schedule=self.schedule, guard=self.guard, mesh=self.mesh, rules=self.rules,
             compute=self.compute, steps=self.steps, checkpoint_every=self.checkpoint_every, seed=self.seed,
         )  # fmt: skip

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         description="Compile the train step of an experiment, or what a server runs, with the TPU compiler, without a "
         "TPU: what it takes of memory, what moves between chips, how long a step should take. 32 billion weights "
         "compile in minutes.",
-        epilog="--gin_file=F reads an experiment, a `Serve` configuration or an `RlPlan` (several files may be given); "
+        epilog="--gin_file=F reads an experiment, a `Serve` configuration or an `Rl` (several files may be given); "
         "--gin.Class.field=VALUE overrides one value.",
     )
     parser.add_argument("--topology", required=True, help="chips, such as v5p:8x8x8, v5e:16x16 or tpu7x:4x4x4")
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     libtpu.compile_only()
 
     called = shlex.join(["python", "-m", "cwm_jax", "compile", *argv])
-    work = _serving if {"Serve", "RlPlan"} & config.bound(files, overrides) else _training
+    work = _serving if {"Serve", "Rl"} & config.bound(files, overrides) else _training
     report, largest = work(files, overrides, topology, called)
     if arguments.out:
         write_json(arguments.out, report)
@@ -54,7 +54,7 @@ def plan(argv: list[str]) -> int:
         prog="python -m cwm_jax plan",
         description="Plan reinforcement learning: chips for each role, pace and what sets it, how old what is learnt "
         "from will be, how long weights travel. By arithmetic, and by a simulation with the same constants.",
-        epilog="--gin_file=F reads an `RlPlan` (there may be several); --gin.Class.field=VALUE overrides a value.",
+        epilog="--gin_file=F reads what `rl` runs (there may be several); --gin.Class.field=VALUE overrides a value.",
     )
     parser.add_argument("--out", type=Path, help="where to write the plan as JSON")
     arguments = parser.parse_args(rest)
@@ -62,9 +62,10 @@ def plan(argv: list[str]) -> int:
         parser.error("--gin_file=F is missing, for example --gin_file=experiments/cwm_32b/rl.gin")
 
     from cwm_jax.report.plan import print_plan
-    from cwm_jax.tpu.plan import RlPlan, make_plan
+    from cwm_jax.rl.cli import load_plan
+    from cwm_jax.tpu.plan import make_plan
 
-    report = {"experiment": name_of(files), **make_plan(config.load(files, overrides, RlPlan))}
+    report = {"experiment": name_of(files), **make_plan(load_plan(files, overrides))}
     report["command"] = shlex.join(["python", "-m", "cwm_jax", "plan", *argv])
     print_plan(report)
     if arguments.out:
@@ -99,12 +100,12 @@ def _serving(files: list[str], overrides: list[str], topology: Topology, command
 
 
 def serve_of(files: list[str], overrides: list[str]) -> "Serve":
-    """What gin files describe: a server, or the samplers of a plan."""
+    """What gin files describe: a server, or the samplers of reinforcement learning."""
     from cwm_jax.inference.served import Serve
-    from cwm_jax.tpu.plan import RlPlan
+    from cwm_jax.rl.cli import load_plan
 
-    if "RlPlan" in config.bound(files, overrides):
-        return config.load(files, overrides, RlPlan).inference
+    if "Rl" in config.bound(files, overrides):
+        return load_plan(files, overrides).inference
     return config.load(files, overrides, Serve)
 
 

@@ -15,16 +15,16 @@ the same constants. The arithmetic is that of a steady state:
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from cwm_jax.checkpoints.weights import WeightsIndex
-from cwm_jax.inference.served import Int8, Serve
+from cwm_jax.inference.served import Int8
 from cwm_jax.model.flops import flops, visible_keys
-from cwm_jax.rl.board import Admission
-from cwm_jax.rl.sampler import Sampling
+from cwm_jax.model.sharding import MeshShape
+from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.simulate import Episodes, Publishing, Samplers, System, mean, simulate
 from cwm_jax.tpu.chips import Topology
 from cwm_jax.tpu.forecast import FREE
@@ -36,66 +36,6 @@ COMPARED = ("interval", "learner", "slots", "oldest", "newest", "versions", "rea
 CHIPS_OF_A_HOST = 4
 FUSED_KEYS = 16_384
 """Up to so many, splash attention computes its gradients in one kernel."""
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What weights travel through; bytes/s.
-
-    Attributes:
-      host_write: from one host of the learner.
-      host_read: to one host of a sampler, onto its chips.
-      all_write, all_read: of the storage, to all hosts together.
-    """
-
-    host_write: float = 1.5e9
-    host_read: float = 4e9
-    all_write: float = 100e9
-    all_read: float = 1e12
-
-
-@dataclass(frozen=True)
-class RlPlan:
-    """The root of a configuration: what is to be planned.
-
-    Attributes:
-      learner: model, mesh (by name), tokens of a batch and steps of the learner.
-      inference: model, mesh (by name), engine and precision of a sampler.
-      sampling: how a sampler samples.
-      episodes: what episodes are like; the members of a group are those of `sampling`.
-      staleness: of `Admission`.
-      publish_every: steps between publications.
-      samplers: slices; None takes as many as keep the learner busy.
-      fill: share of a batch's places that hold tokens.
-      storage: what weights travel through.
-      weights_share, cache_share: of the bandwidth of HBM, at which a step of decoding reads weights, and keys and
-        values. Llama-70B on 16 v5e reached 0.85 with 8 sequences and 0.27 with 128 (jax-llm-examples).
-      environments_per_node: episodes whose environments live on one machine.
-      simulated: steps that are simulated; the first half of them is not measured.
-    """
-
-    learner: Experiment = field(default_factory=Experiment)
-    inference: Serve = field(default_factory=Serve)
-    sampling: Sampling = field(default_factory=Sampling)
-    episodes: Episodes = field(default_factory=Episodes)
-    staleness: int = 8
-    publish_every: int = 1
-    samplers: int | None = None
-    fill: float = 0.9
-    storage: Storage = field(default_factory=Storage)
-    weights_share: float = 0.85
-    cache_share: float = 0.27
-    environments_per_node: int = 64
-    simulated: int = 120
-
-    def __post_init__(self):
-        for name, mesh in (("Experiment", self.learner.mesh), ("Serve", self.inference.mesh)):
-            if not isinstance(mesh, str):
-                raise ValueError(f"{name}.mesh={mesh} does not say of which chips it is; write a name of model.meshes")
-        if self.inference.model is None or self.inference.vocabulary_size is None:
-            raise ValueError("Serve.model and Serve.vocabulary_size say what draws; bind both")
-        if self.samplers is not None and self.samplers < 1:
-            raise ValueError(f"RlPlan.samplers={self.samplers} must be at least 1, or None")
 
 
 @dataclass(frozen=True)
@@ -111,8 +51,10 @@ class Slices:
     count: int
 
     @classmethod
-    def of(cls, mesh: str) -> "Slices":
-        """What a name of `model.meshes` is for."""
+    def of(cls, mesh: MeshShape | str) -> "Slices":
+        """What a name of `model.meshes` is for; raises ValueError where it is none."""
+        if not isinstance(mesh, str):
+            raise ValueError(f"{mesh} does not say of which chips it is; let Rl.mesh be a name of model.meshes")
         name, count = mesh.partition("/")[0], 1
         if name.startswith("2x"):
             name, count = name[2:], 2
@@ -244,34 +186,50 @@ def steady(hosts: Samplers, episodes: Episodes, rate: float = math.inf) -> Stead
 
 
 def system(plan: RlPlan) -> System:
-    """The constants of a run as planned."""
-    learner, sampler = Slices.of(plan.learner.mesh), Slices.of(plan.inference.mesh)
-    engine, drawn, storage = plan.inference.engine, drawing(plan), plan.storage
-    episodes = replace(plan.episodes, members=plan.sampling.members)
-    train = learner_seconds(plan.learner, plan.inference.vocabulary_size, engine.max_length)
-    tokens = plan.learner.stream.tokens_per_batch * plan.fill
-    groups = max(1, round(tokens / episodes.members / episodes.tokens.mean_of(float)))
+    """The constants of a run as planned.
+
+    Raises:
+      ValueError: a mesh has no name, or a batch would not have as many groups as `Admission` says.
+    """
+    rl, storage, drawn = plan.rl, plan.storage, drawing(plan)
+    learner, sampler = Slices.of(rl.mesh), Slices.of(rl.inference_mesh)
+    episodes = replace(plan.episodes, members=rl.sampling.members)
+    _check_batch(plan, episodes)
     host = Samplers(
-        1, plan.sampling.groups, engine.slots, max(1, plan.sampling.threads), drawn.base, drawn.each, drawn.read
+        rl.samplers, rl.sampling.groups, rl.engine.slots, max(1, rl.sampling.threads), drawn.base, drawn.each,
+        drawn.read,
     )  # fmt: skip
-    full = steady(host, episodes)
-    count = plan.samplers or math.ceil(groups / episodes.kept / train / full.groups)
-    call = engine.steps * (drawn.base + drawn.each * full.slots)
     return System(
         steps=plan.simulated,
         warm=plan.simulated // 2,
-        train=train,
-        admission=Admission(plan.staleness, groups),
-        samplers=replace(host, count=count),
+        train=learner_seconds(rl.training, plan.inference.vocabulary_size, rl.learning.batching.length),
+        admission=rl.admission,
+        samplers=host,
         episodes=episodes,
         publishing=Publishing(
-            every=plan.publish_every,
+            every=rl.learning.publish_every,
             write=drawn.weights / min(learner.hosts * storage.host_write, storage.all_write),
-            poll=plan.sampling.poll,
-            load=drawn.weights / min(sampler.hosts * storage.host_read, storage.all_read / count),
-            swap=call,
+            poll=rl.sampling.poll,
+            load=drawn.weights / min(sampler.hosts * storage.host_read, storage.all_read / rl.samplers),
+            swap=rl.engine.steps * (drawn.base + drawn.each * steady(host, episodes).slots),
         ),
     )
+
+
+def _check_batch(plan: RlPlan, episodes: Episodes) -> None:
+    """Refuses a batch that closes with other groups than `Admission` says, episodes being as expected."""
+    batching, groups = plan.rl.learning.batching, plan.rl.admission.groups
+    whole = groups * episodes.members * episodes.tokens.mean_of(float)
+    if whole > batching.rows * batching.length:
+        raise ValueError(
+            f"Admission.groups={groups} of Episodes have {whole:,.0f} tokens, more than Batching.rows * length = "
+            f"{batching.rows * batching.length:,}; lower the groups"
+        )
+    if batching.groups is None and abs(batching.tokens / (whole * episodes.drawn) - 1) > 0.1:
+        raise ValueError(
+            f"Admission.groups={groups} of Episodes have {whole * episodes.drawn:,.0f} tokens of agents, so a batch of "
+            f"Batching.tokens={batching.tokens:,} has other groups; let the two agree"
+        )
 
 
 class Expected(NamedTuple):
@@ -356,7 +314,8 @@ def make_plan(plan: RlPlan) -> dict[str, Any]:
     """
     s, drawn = system(plan), drawing(plan)
     told, ran = expected(s), simulate(s)
-    learner, sampler = Slices.of(plan.learner.mesh), Slices.of(plan.inference.mesh)
+    rl, learner, sampler = plan.rl, Slices.of(plan.rl.mesh), Slices.of(plan.rl.inference_mesh)
+    batching = rl.learning.batching
     chip, engine, hosts = sampler.topology.chip, plan.inference.engine, s.samplers.count
     pages = engine.layout(plan.inference.model).groups[0].pages
     under_way = told.host.groups * s.episodes.members * told.host.episode  # episodes of a host
@@ -371,9 +330,9 @@ def make_plan(plan: RlPlan) -> dict[str, Any]:
         },
         "learner": {
             "step_seconds": s.train,
-            "tokens_per_step": plan.learner.stream.tokens_per_batch,
+            "tokens_per_step": batching.rows * batching.length,
             "groups_per_step": s.admission.groups,
-            "days": told.interval * plan.learner.steps / 86_400,
+            "days": told.interval * rl.steps / 86_400,
         },
         "sampler": {
             "count": hosts,

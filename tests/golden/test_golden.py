@@ -22,7 +22,6 @@ from cwm_jax.model.rope import Rope
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape
 from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.rl import cli as rl_cli
-from cwm_jax.tpu.plan import RlPlan
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.optimizers import AdamW
 from cwm_jax.training.prepare_cli import root_of
@@ -46,7 +45,7 @@ def load(name: str) -> Any:
         case "Rl":
             return rl_cli.load(files, [])
         case "RlPlan":
-            return config.load(files, [], RlPlan)
+            return rl_cli.load_plan(files, [])
         case "Serve":
             return config.load(files, [], Serve)
     return config.load(files, [], root_of(files, []))

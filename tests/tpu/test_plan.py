@@ -8,9 +8,11 @@ import pytest
 
 from cwm_jax import config
 from cwm_jax.__main__ import main
+from cwm_jax.rl import cli
 from cwm_jax.rl.board import Admission
+from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.simulate import Episodes, LogNormal, Publishing, Samplers, System, mean, simulate
-from cwm_jax.tpu.plan import COMPARED, RlPlan, Slices, drawing, expected, learner_seconds, steady, system
+from cwm_jax.tpu.plan import COMPARED, Slices, drawing, expected, learner_seconds, steady, system
 from cwm_jax.training.experiment import Experiment
 
 CWM = "experiments/cwm_32b/rl.gin"
@@ -19,7 +21,7 @@ QUICK = ["--gin.RlPlan.simulated=6", "--gin.Episodes.turns=2"]
 
 @pytest.fixture(scope="module")
 def cwm() -> RlPlan:
-    return config.load([CWM], [], RlPlan)
+    return cli.load_plan([CWM], [])
 
 
 @pytest.mark.parametrize("path", sorted(Path("experiments/aot").glob("*.json")), ids=lambda path: path.stem)
@@ -52,6 +54,13 @@ def test_publications_by_hand(cwm):
     assert p.load == pytest.approx(65.16e9 / 4e9, rel=1e-3), "one host reads all"
     crowded = replace(cwm, storage=replace(cwm.storage, all_read=1e11))
     assert system(crowded).publishing.load == pytest.approx(65.16e9 * 167 / 1e11, rel=1e-3)
+
+
+def test_what_is_planned_is_what_runs(cwm):
+    """One file: `rl` reads it too, and the plan has its meshes, groups and lengths from there alone."""
+    assert cli.load([CWM], []) == cwm.rl
+    assert (system(cwm).admission, system(cwm).samplers.count) == (cwm.rl.admission, cwm.rl.samplers)
+    assert (cwm.inference.engine, cwm.inference.mesh) == (cwm.rl.engine, cwm.rl.inference_mesh)
 
 
 def test_slices_of_a_name():
@@ -105,7 +114,7 @@ def test_balance_keeps_the_learner_busy(cwm):
 
 def test_the_verb_prints_and_writes_the_plan(tmp_path, capsys):
     out = tmp_path / "plan.json"
-    assert main(["plan", f"--gin_file={CWM}", *QUICK, "--gin.RlPlan.samplers=4", "--out", str(out)]) == 0
+    assert main(["plan", f"--gin_file={CWM}", *QUICK, "--gin.Rl.samplers=4", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "16 to draw: 4 samplers of v5p:2x2x1" in " ".join(said.split()) and "65.2 GB a publication" in said
     report = json.loads(out.read_text())
@@ -115,7 +124,7 @@ def test_the_verb_prints_and_writes_the_plan(tmp_path, capsys):
 
 
 def test_a_sampler_that_is_too_small_is_no_success(capsys):
-    crammed = ["--gin.Serve.mesh='v5e:2x4/serve'", "--gin.RlPlan.samplers=2", "--gin.RlPlan.simulated=4"]
+    crammed = ["--gin.Rl.inference_mesh='v5e:2x4/serve'", "--gin.Rl.samplers=2", "--gin.RlPlan.simulated=4"]
     assert main(["plan", f"--gin_file={CWM}", *QUICK, *crammed]) == 1
     assert "too much" in capsys.readouterr().out
 
@@ -123,10 +132,12 @@ def test_a_sampler_that_is_too_small_is_no_success(capsys):
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("Experiment.mesh=@MeshShape()", "write a name of model.meshes"),
-        ("Serve.vocabulary_size=None", "bind both"),
-        ("RlPlan.samplers=0", "must be at least 1"),
-        ("RlPlan.publish_every=70", "wait for ever"),
+        ("Rl.mesh=@MeshShape()", "be a name of model.meshes"),
+        ("RlPlan.vocabulary_size=None", "needs the vocabulary of a model"),
+        ("Rl.samplers=0", "must be at least 1"),
+        ("Learning.publish_every=70", "wait for ever"),
+        ("Admission.groups=50", "lower the groups"),
+        ("Batching.tokens=3_000_000", "let the two agree"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(override, complaint, capsys):
