@@ -12,6 +12,7 @@ VERBS = {
     "export": ("cwm_jax.training.export", "main", "the weights of a run, adapters merged"),
     "convert": ("cwm_jax.checkpoints.convert", "main", "weights from one form to another"),
     "rl": ("cwm_jax.rl.cli", "main", "reinforce a policy in environments, asynchronously"),
+    "bootstrap": ("cwm_jax.rl.bootstrap", "main", "rounds of rl, SFT on what passed there, rl again"),
     "predict": ("cwm_jax.worldmodel.cli", "main", "predict what a program does, without running it"),
     "debug": ("cwm_jax.worldmodel.debugger.cli", "main", "step through a program as predicted or as run; DAP server"),
     "halts": ("cwm_jax.worldmodel.halting.cli", "main", "whether a program halts, predicted and where possible proved"),

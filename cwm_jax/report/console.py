@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cwm_jax.report import bootstrap
 from cwm_jax.report.evaluation import HEADER, overview
 from cwm_jax.report.figures import percent, quantity
 from cwm_jax.report.frames import full_locals, verdicts
@@ -104,3 +105,14 @@ def print_suites(results: dict, console: Console | None = None) -> None:
     for suite in results["suites"].values():
         if "cannot" in suite:
             console.print(f"{suite['title']}: {suite['cannot']}", soft_wrap=True)
+
+
+def print_rounds(results: dict, console: Console | None = None) -> None:
+    """Prints what a bootstrapping run's `results.json` says of each round."""
+    console = console or Console(highlight=False)
+    table = Table(title="Held-out tasks solved", header_style="bold")
+    for column in bootstrap.HEADER:
+        table.add_column(column, justify="left" if column == "environment" else "right")
+    for row in bootstrap.overview(results):
+        table.add_row(*row)
+    console.print(table)
