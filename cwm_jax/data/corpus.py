@@ -70,6 +70,12 @@ class Episode(NamedTuple):
     frames: list[str]
     forced: list[int]
 
+    def segments(self, context_weight: float) -> list[tuple[str, float]]:
+        """The pieces, each with its loss weight: that of the context as given, of frames 1, of what is forced 0."""
+        forced = set(self.forced)
+        context = [(piece, context_weight) for piece in self.context]
+        return context + [(piece, float(index not in forced)) for index, piece in enumerate(self.frames)]
+
 
 @dataclass
 class Shard:

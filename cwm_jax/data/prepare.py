@@ -83,7 +83,7 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
         pass
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
-    _record_shards(config, folder)
+    record_shards(config.corpus, config.form, config.workers, folder)
     return _tokenise(config, folder, settings, tests, started)
 
 
@@ -94,12 +94,12 @@ def _settings(config: DataConfig) -> str:
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 
-def _record_shards(config: DataConfig, folder: Path) -> None:
-    shared = config.corpus, config.form
-    held_out = corpus.held_out(config.corpus)
-    shards = {corpus.shard_path(folder, shard): shard for shard in range(config.corpus.shards)}
-    jobs = {path: partial(corpus.record_shard, *shared, shard, folder, held_out) for path, shard in shards.items()}
-    make_shards("recording programs", jobs, config.workers)
+def record_shards(config: CorpusConfig, form: Compact, workers: int, folder: Path) -> None:
+    """Records the programs whose shards are not in `folder` yet."""
+    held_out = corpus.held_out(config)
+    shards = {corpus.shard_path(folder, shard): shard for shard in range(config.shards)}
+    jobs = {path: partial(corpus.record_shard, config, form, shard, folder, held_out) for path, shard in shards.items()}
+    make_shards("recording programs", jobs, workers)
 
 
 def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], started: float) -> Manifest:
@@ -115,7 +115,7 @@ def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, 
     tokens = predicted = 0
     with progress("tokenising", len(episodes), unit="traces") as bar:
         for index, episode in enumerate(episodes):
-            document = _document(episode, vocabulary, config.context_weight)
+            document = make_document(vocabulary, episode.segments(config.context_weight))
             length = next((length for length in config.buckets if len(document.tokens) <= length), None)
             if length is None:
                 dropped["too many tokens"] += 1
@@ -146,10 +146,3 @@ def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, 
     )
     manifest.write(folder)
     return manifest
-
-
-def _document(episode: corpus.Episode, vocabulary: SentencePieceVocabulary, context_weight: float) -> Document:
-    context = [(piece, context_weight) for piece in episode.context]
-    forced = set(episode.forced)
-    frames = [(piece, float(index not in forced)) for index, piece in enumerate(episode.frames)]
-    return make_document(vocabulary, context + frames)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from cwm_jax.data.buckets import Bucket, ReadyRows
 from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.prepare import VOCABULARY
+from cwm_jax.files import write_whole
+from cwm_jax.text.load import load_vocabulary
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,14 @@ class PreparedRows:
         return tuple(Bucket(limit, length, window) for limit, window in zip(self.buckets, windows))
 
     def ready(self, out: Path) -> ReadyRows:
-        """The rows; `out`, the folder of the run, is not used.
+        """The rows. Where their vocabulary lies beside them, the run takes a copy, to be served and reinforced with.
+
+        Args:
+          out: the folder of the run.
 
         Raises:
           FileNotFoundError: the folder holds none.
-          ValueError: they are in other buckets.
+          ValueError: they are in other buckets, or of another size of vocabulary.
         """
         try:
             manifest = Manifest.read(Path(self.folder))
@@ -54,4 +60,13 @@ class PreparedRows:
                 f"{self.folder} holds rows of buckets {sorted(unknown)}, PreparedRows.buckets={self.buckets}; bind "
                 f"PreparedRows.buckets = {tuple(sorted(manifest.rows))}"
             )
+        beside = Path(self.folder) / VOCABULARY
+        if beside.exists():
+            size = load_vocabulary(beside).vocab_size
+            if size != self.vocabulary_size:
+                raise ValueError(
+                    f"{beside} has {size} tokens, PreparedRows.vocabulary_size={self.vocabulary_size}; bind "
+                    f"PreparedRows.vocabulary_size = {size}"
+                )
+            write_whole(Path(out) / "data" / VOCABULARY, beside.read_bytes())
         return ReadyRows(Path(self.folder), self.layout, manifest, self.vocabulary_size)

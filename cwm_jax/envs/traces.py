@@ -1,4 +1,5 @@
-"""Predicting what programs do: whole traces, or only what the marked function returns. Rewards come from running them.
+"""Predicting what programs do: whole traces, or only what the marked function returns, with or without thoughts before.
+Rewards come from running them.
 
 The prompt is a program as a world model reads it, so a checkpoint of traces can be reinforced as it is.
 """
@@ -12,8 +13,10 @@ from random import Random
 from typing import Protocol
 
 from cwm_jax.data.corpus import FAMILIES
+from cwm_jax.data.lessons import symbols
 from cwm_jax.envs.env import Task, Transition
 from cwm_jax.text.pieces import pieces_of_ids
+from cwm_jax.text.special_tokens import THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.tracing import Isolation, Limits, Trace, record
 from cwm_jax.tracing.compact import Compact
@@ -121,30 +124,48 @@ class OutputPrediction:
     max_tokens: int = 64
     max_frames: int = 1000
 
-    def open(self, vocabulary: Vocabulary | None, held_out: bool = False) -> "TraceEnv":
-        return TraceEnv("output", self, vocabulary, held_out, step_over=True)
+    def open(self, vocabulary: Vocabulary | None, held_out: bool = False) -> "OutputEnv":
+        return OutputEnv("output", self, vocabulary, held_out)
+
+
+@dataclass(frozen=True)
+class ReasonedOutput:
+    """The agent thinks, in plain English, and then says what the marked function returns, and no frame before.
+
+    Outcomes: `pass`; `score`, the same; `format`: it ended its thoughts once, and a return frame follows.
+
+    Attributes:
+      programs, form, max_tokens, max_frames: as of `TracePrediction`.
+    """
+
+    programs: Generated | ProgramFile = field(default_factory=Generated)
+    form: Compact = field(default_factory=Compact)
+    max_tokens: int = 768
+    max_frames: int = 64
+
+    def open(self, vocabulary: Vocabulary | None, held_out: bool = False) -> "ReasonedEnv":
+        return ReasonedEnv("reasoned", self, vocabulary, held_out)
 
 
 @dataclass
 class _State:
-    """An episode: its program, what the agent is given of its trace, and the trace itself."""
+    """An episode: its program, the pieces of its trace that stand already, and the trace itself."""
 
     given: list[str]
     actual: Trace
 
 
 class TraceEnv:
-    """The environment of both: one action, then the end.
+    """The environment of `TracePrediction`: one action, then the end.
 
     Args:
       name: of the environment.
-      config: `TracePrediction` or `OutputPrediction`.
+      config: of it.
       vocabulary: of the model.
       held_out: with the programs kept for measuring.
-      step_over: whether only the return is wanted.
 
     Raises:
-      ValueError: there is no vocabulary, or it lacks a control symbol of the form.
+      ValueError: there is no vocabulary, or it lacks a control symbol.
     """
 
     instant = False  # it runs programs
@@ -152,19 +173,17 @@ class TraceEnv:
     def __init__(
         self,
         name: str,
-        config: TracePrediction | OutputPrediction,
+        config: TracePrediction | OutputPrediction | ReasonedOutput,
         vocabulary: Vocabulary | None,
         held_out: bool,
-        step_over: bool = False,
     ):
-        symbols = config.form.control_symbols
-        if vocabulary is None or (missing := set(symbols) - set(vocabulary.control_tokens)):
+        self._symbols, self._stops = self._said_in(config.form)
+        if vocabulary is None or (missing := set(self._symbols) - set(vocabulary.control_tokens)):
             lacks = "there is none" if vocabulary is None else f"this one lacks {', '.join(sorted(missing)[:3])}"
             raise ValueError(f"the environment {name!r} needs the vocabulary of a model of traces: {lacks}")
         self.name, self.vocab_size = name, vocabulary.vocab_size
-        self._config, self._vocabulary, self._step_over = config, vocabulary, step_over
-        stops = [symbol for symbol in config.form.frame_ends if step_over]
-        self.stop_ids = tuple({vocabulary.eos_id, *map(vocabulary.token_id, stops)})
+        self._config, self._vocabulary = config, vocabulary
+        self.stop_ids = tuple({vocabulary.eos_id, *map(vocabulary.token_id, self._stops)})
         self._held_out = held_out
         self._limits = Limits(max_frames=config.max_frames)
         self._traces: dict[str, Trace] = {}
@@ -178,29 +197,15 @@ class TraceEnv:
         actual = self._trace(context)
         if actual.verdict != "returned":
             return _State([], actual), Transition((self._vocabulary.bos_id,), over=True, status=actual.verdict)
-        given: list[str] = []
-        if self._step_over:
-            calls = actual.frames[:1]
-            given = [*self._config.form.prefix(context, calls), EVENT_TOKENS["return"]]
-        ids = self._vocabulary.encode_segments([*self._config.form.context(context), *given])
+        given, last = self._given(actual)
+        ids = self._vocabulary.encode_segments([*self._config.form.context(context), *given, *last])
         if ids[:1] != [self._vocabulary.bos_id]:
             ids.insert(0, self._vocabulary.bos_id)
         return _State(given, actual), Transition(tuple(ids))
 
     def step(self, state: _State, action: Sequence[int]) -> Transition:
-        form = self._config.form
-        said = pieces_of_ids(self._vocabulary, form.control_symbols, ((token, 0.0) for token in action))
-        told = form.trace(state.actual.context, [*state.given, *(piece for piece, _ in said)])
-        if self._step_over:
-            value = told.frames[1].value if len(told.frames) > 1 else None
-            right = value is not None and value == state.actual.frames[-1].value
-            return Transition(over=True, outcomes={"pass": float(right), "score": float(right)})
-        pairs = zip(told.frames, state.actual.frames)
-        right = next((number for number, (one, other) in enumerate(pairs) if one != other), len(told.frames))
-        right = min(right, len(state.actual.frames))
-        passed = told.complete and right == len(told.frames) == len(state.actual.frames)
-        score = right / max(len(told.frames), len(state.actual.frames), 1)
-        return Transition(over=True, outcomes={"pass": float(passed), "score": score if not passed else 1.0})
+        said = pieces_of_ids(self._vocabulary, self._symbols, ((token, 0.0) for token in action))
+        return Transition(over=True, outcomes=self._outcomes(state, [piece for piece, _ in said]))
 
     def max_action(self, state: _State) -> int:
         return self._config.max_tokens
@@ -216,3 +221,56 @@ class TraceEnv:
                     self._traces.pop(next(iter(self._traces)))
                 self._traces[context] = record(context, self._limits, self._config.programs.isolation)
             return self._traces[context]
+
+    def _told(self, state: _State, said: Sequence[str]) -> Trace:
+        return self._config.form.trace(state.actual.context, [*state.given, *said])
+
+    def _said_in(self, form: Compact) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The control symbols of prompts and actions, and those that end an action."""
+        return form.control_symbols, ()
+
+    def _given(self, actual: Trace) -> tuple[list[str], list[str]]:
+        """The pieces of the trace that a prompt ends with, and what stands behind them that is no part of it."""
+        return [], []
+
+    def _outcomes(self, state: _State, said: Sequence[str]) -> dict[str, float]:
+        """What the pieces of an action are worth."""
+        told, actual = self._told(state, said), state.actual.frames
+        right = next((n for n, (one, other) in enumerate(zip(told.frames, actual)) if one != other), len(told.frames))
+        right = min(right, len(actual))
+        passed = told.complete and right == len(told.frames) == len(actual)
+        score = right / max(len(told.frames), len(actual), 1)
+        return {"pass": float(passed), "score": score if not passed else 1.0}
+
+
+class OutputEnv(TraceEnv):
+    """The environment of `OutputPrediction`; see `TraceEnv`."""
+
+    def _said_in(self, form: Compact) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return form.control_symbols, form.frame_ends
+
+    def _given(self, actual: Trace) -> tuple[list[str], list[str]]:
+        return [*self._config.form.prefix(actual.context, actual.frames[:1]), EVENT_TOKENS["return"]], []
+
+    def _outcomes(self, state: _State, said: Sequence[str]) -> dict[str, float]:
+        frames = self._told(state, said).frames
+        value = frames[1].value if len(frames) > 1 else None
+        right = float(value is not None and value == state.actual.frames[-1].value)
+        return {"pass": right, "score": right}
+
+
+class ReasonedEnv(TraceEnv):
+    """The environment of `ReasonedOutput`; see `TraceEnv`."""
+
+    def _said_in(self, form: Compact) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return symbols(form), ()
+
+    def _given(self, actual: Trace) -> tuple[list[str], list[str]]:
+        return self._config.form.prefix(actual.context, actual.frames[:1]), [THINKING_START]
+
+    def _outcomes(self, state: _State, said: Sequence[str]) -> dict[str, float]:
+        ends = [place for place, piece in enumerate(said) if piece == THINKING_END]
+        told = self._told(state, said[ends[0] + 1 :]) if len(ends) == 1 else None
+        readable = told is not None and told.complete and [frame.event for frame in told.frames] == ["call", "return"]
+        right = float(readable and told.frames[1].value == state.actual.frames[-1].value)
+        return {"pass": right, "score": right, "format": float(readable)}

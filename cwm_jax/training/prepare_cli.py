@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cwm_jax import config
 from cwm_jax.cluster import ADDRESS_HELP, joined
 from cwm_jax.components import reachable
+from cwm_jax.data.lessons import Lessons, prepare_lessons
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Mixture, resolve
 from cwm_jax.data.packed_dataset import PackedDataset, pack_dataset
@@ -22,7 +23,7 @@ from cwm_jax.tracing.corpus import TraceCorpus, prepare_traces
 if TYPE_CHECKING:
     from cwm_jax.training.experiment import Experiment
 
-ROOTS = (TraceCorpus, PackedDataset, Mixture)
+ROOTS = (TraceCorpus, PackedDataset, Mixture, Lessons)
 
 
 def main(argv: list[str]) -> int:
@@ -81,6 +82,13 @@ def _(dataset: PackedDataset, arguments: argparse.Namespace) -> None:
 
 
 @_make.register
+def _(lessons: Lessons, arguments: argparse.Namespace) -> None:
+    _refuse(arguments, "lessons", "limit", "dry_run", "unsafe")
+    for name, manifest in prepare_lessons(lessons, arguments.out, arguments.workers).items():
+        _tell(manifest, arguments.out / name)
+
+
+@_make.register
 def _(mixture: Mixture, arguments: argparse.Namespace) -> None:
     _refuse(arguments, "a mixture", "workers", "address", "limit", "unsafe")
     resolved = resolve(mixture)
@@ -124,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax prepare",
         description="Make what a gin file describes: rows of an experiment, a corpus of traces, packed rows of traces "
-        "or plain code, a mixture of such rows. Or find the functions of any Python code that run by themselves, find "
+        "or plain code, a mixture of such rows, the rows of a chain of runs. Or find the functions of any Python code "
+        "that run by themselves, find "
         "inputs for them, and record what they do. The same call again goes on where an interrupted one stopped.",
         epilog="--gin_file=F reads a gin file (several may be given); --gin.Class.field=VALUE overrides one value.",
     )

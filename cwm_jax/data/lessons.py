@@ -1,0 +1,254 @@
+"""Lessons: programs recorded once and told in several ways, as packed rows for each stage of a chain of runs.
+
+    out/shards/             the programs and what they do
+    out/tests/              those that no stage sees
+    out/vocabulary.model    one for all stages, trained on every way of telling
+    out/NAME/               the rows of a stage, which `PreparedRows` reads
+
+Programs are the generated families, traces in the compact form, so that a chain can be learnt in minutes on a CPU.
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from cwm_jax.components import plain
+from cwm_jax.data import corpus
+from cwm_jax.data.buckets import Bucket
+from cwm_jax.data.corpus import CorpusConfig, Episode
+from cwm_jax.data.documents import make_document
+from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.prepare import VOCABULARY, record_shards
+from cwm_jax.data.rows import MOST_IN_A_ROW, Document, pack, write_rows
+from cwm_jax.files import claim, in_use, write_whole
+from cwm_jax.report.progress import progress
+from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, THINKING_END, THINKING_START
+from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
+from cwm_jax.tracing import Trace
+from cwm_jax.tracing.compact import Compact
+from cwm_jax.tracing.narration import narrate
+from cwm_jax.tracing.trace import START_MARKER_PATTERN
+
+_VOCABULARY_EPISODES = 4000  # as many as `prepare` trains a vocabulary on
+
+Segments = list[tuple[str, float]]
+
+
+class Lesson(Protocol):
+    """A way of telling an episode.
+
+    Attributes:
+      share: of the episodes, drawn by their source.
+    """
+
+    share: float
+
+    def segments(self, form: Compact, episode: Episode) -> Segments | None:
+        """Its pieces, each with its loss weight; None where it is not told this way."""
+
+
+@dataclass(frozen=True)
+class CodeLesson:
+    """The program alone, as plain code, every token learnt."""
+
+    share: float = 1.0
+
+    def segments(self, form: Compact, episode: Episode) -> Segments | None:
+        code = START_MARKER_PATTERN.sub("", episode.source).strip() + "\n"
+        return None if episode.forced else [(BEGIN_OF_TEXT, 1.0), (code, 1.0), (END_OF_TEXT, 1.0)]
+
+
+@dataclass(frozen=True)
+class TraceLesson:
+    """The program, given, and what it does; of some runs only what comes of a call that is stepped over."""
+
+    share: float = 1.0
+
+    def segments(self, form: Compact, episode: Episode) -> Segments | None:
+        return episode.segments(0.0)
+
+
+@dataclass(frozen=True)
+class ThoughtLesson:
+    """The program and its call, given; then, as reasoning, what a run does in plain English; then what it returns.
+
+    Attributes:
+      share: see `Lesson`.
+      longest_told: of a loop with more passes, those between the first and the last are summed up.
+    """
+
+    share: float = 1.0
+    longest_told: int = 4
+
+    def segments(self, form: Compact, episode: Episode) -> Segments | None:
+        if episode.forced:
+            return None
+        trace = form.trace(episode.source, episode.frames)
+        call = form.prefix(trace.context, trace.frames[:1])
+        over = Trace(trace.context, (trace.frames[0], trace.frames[-1]), complete=True, verdict=trace.verdict)
+        learnt = [narrate(trace, self.longest_told), THINKING_END, *form.frames(over)[len(call) :]]
+        given = [*episode.context, *call, THINKING_START]
+        return [(piece, 0.0) for piece in given] + [(piece, 1.0) for piece in learnt]
+
+
+def symbols(form: Compact) -> tuple[str, ...]:
+    """The control symbols of all lessons."""
+    return (*form.control_symbols, THINKING_START, THINKING_END)
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """What one stage learns.
+
+    Attributes:
+      name: of its folder.
+      lessons: all of whose documents are mixed.
+      buckets: tokens of the longest document in each bucket, ascending; the last is the length of every row, and longer
+        documents are left out.
+    """
+
+    name: str
+    lessons: tuple[CodeLesson | TraceLesson | ThoughtLesson, ...]
+    buckets: tuple[int, ...]
+
+    def __post_init__(self):
+        if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"StageRows.buckets={self.buckets} of {self.name} must be ascending, such as (256, 1024)")
+        if wrong := [lesson for lesson in self.lessons if not 0 < lesson.share <= 1]:
+            raise ValueError(f"{type(wrong[0]).__name__}.share={wrong[0].share} must be above 0 and at most 1")
+
+    def documents(
+        self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: Iterable[Episode]
+    ) -> Iterator[Document]:
+        """The documents of episodes."""
+        for episode in episodes:
+            for lesson in self.lessons:
+                if Random(f"{type(lesson).__name__} {episode.source}").random() >= lesson.share:
+                    continue
+                if (segments := lesson.segments(form, episode)) is not None:
+                    yield make_document(vocabulary, segments)
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What `prepare` makes for a chain of runs.
+
+    Attributes:
+      stages: in any order; no two have one name.
+      corpus: the programs that are recorded.
+      form: how a trace is written.
+      vocabulary_size: pieces at most; fewer where the programs have fewer.
+      workers: processes that record; 0: one for each core.
+    """
+
+    stages: tuple[StageRows, ...]
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    form: Compact = field(default_factory=Compact)
+    vocabulary_size: int = 640
+    workers: int = 0
+
+    def __post_init__(self):
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"Lessons.stages={names} must be at least one, each with a StageRows.name of its own")
+
+
+def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[str, Manifest]:
+    """Makes `folder` hold what `lessons` describe, goes on making it, or reads what it holds; manifests by stage.
+
+    Args:
+      workers: processes that record, in place of `lessons.workers`.
+
+    Raises:
+      ValueError: the folder holds other lessons, another process makes them, or a stage has no document.
+      OSError: the disk is full.
+    """
+    folder, started = Path(folder), time.monotonic()
+    with in_use(folder):
+        claim(folder, _settings(lessons))
+        try:
+            return {stage.name: Manifest.read(folder / stage.name) for stage in lessons.stages}
+        except FileNotFoundError:
+            pass
+        tests = corpus.write_tests(lessons.corpus, folder)
+        record_shards(lessons.corpus, lessons.form, workers or lessons.workers, folder)
+        shards = [corpus.read_shard(folder, number) for number in range(lessons.corpus.shards)]
+        vocabulary = _vocabulary(lessons, folder, [episode for shard in shards for episode in shard.episodes])
+        told = {stage.name: _Told(stage) for stage in lessons.stages}
+        with progress("telling", len(shards), unit="shards") as bar:
+            for number, shard in enumerate(shards, start=1):
+                for one in told.values():
+                    one.tell(lessons.form, vocabulary, shard.episodes)
+                bar.update(number)
+        dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
+        programs = sum((Counter(shard.programs) for shard in shards), Counter())
+        found = {"settings": _settings(lessons), "vocabulary": vocabulary.fingerprint, "programs": dict(programs)}
+        found |= {"tests": tests, "python": shards[0].python}
+        return {
+            name: one.write(folder / name, dropped, found | {"seconds": round(time.monotonic() - started, 1)})
+            for name, one in told.items()
+        }
+
+
+def _settings(lessons: Lessons) -> str:
+    """A hash of what shapes the rows; how many processes record does not."""
+    shaping = plain(lessons)
+    del shaping["workers"]
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+def _vocabulary(lessons: Lessons, folder: Path, episodes: list[Episode]) -> SentencePieceVocabulary:
+    """The vocabulary, trained on some episodes told in every way if it is not there."""
+    path = folder / VOCABULARY
+    if not path.exists():
+        sample = episodes[:: max(1, len(episodes) // _VOCABULARY_EPISODES)]
+        ways = dict.fromkeys(lesson for stage in lessons.stages for lesson in stage.lessons)
+        texts = (lesson.segments(lessons.form, episode) or () for episode in sample for lesson in ways)
+        pieces = ([piece for piece, _ in text] for text in texts)
+        train_vocabulary(pieces, lessons.vocabulary_size, symbols(lessons.form)).save(path)
+    return SentencePieceVocabulary.load(path)
+
+
+class _Told:
+    """The documents of a stage, by bucket."""
+
+    def __init__(self, stage: StageRows):
+        self._stage = stage
+        self._buckets: dict[int, list[Document]] = {limit: [] for limit in stage.buckets}
+        self._too_long = 0
+
+    def tell(self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: list[Episode]) -> None:
+        for document in self._stage.documents(form, vocabulary, episodes):
+            limit = next((limit for limit in self._stage.buckets if len(document.tokens) <= limit), None)
+            if limit is None:
+                self._too_long += 1
+            else:
+                self._buckets[limit].append(document)
+
+    def write(self, folder: Path, dropped: Counter, found: dict) -> Manifest:
+        """Writes the rows and the manifest, last; `dropped` and `found` are of all stages."""
+        documents = [document for some in self._buckets.values() for document in some]
+        if not documents:
+            raise ValueError(
+                f"StageRows.buckets={self._stage.buckets} of {self._stage.name} hold no document; widen them"
+            )
+        length, rows = self._stage.buckets[-1], {}
+        for limit, some in self._buckets.items():
+            rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))
+        write_whole(folder / VOCABULARY, (folder.parent / VOCABULARY).read_bytes())
+        manifest = Manifest(
+            rows=rows,
+            documents=len(documents),
+            tokens=sum(len(document.tokens) for document in documents),
+            predicted_tokens=sum(int((document.loss_weights == 1).sum()) for document in documents),
+            dropped=dict(dropped | Counter({"too many tokens": self._too_long})),
+            **found,
+        )
+        manifest.write(folder)
+        return manifest

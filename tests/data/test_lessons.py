@@ -1,0 +1,146 @@
+"""Lessons: one recording told in several ways, in one vocabulary, with nothing learnt that is given."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cwm_jax.data.corpus import CorpusConfig, read_shard
+from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons, symbols
+from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.prepare import VOCABULARY
+from cwm_jax.data.prepared import PreparedRows
+from cwm_jax.data.rows import RowFile
+from cwm_jax.text.special_tokens import THINKING_END, THINKING_START
+from cwm_jax.text.vocabulary import SentencePieceVocabulary
+from cwm_jax.tracing import Isolation, record
+from cwm_jax.tracing.narration import final_of, final_value
+from cwm_jax.tracing.trace import START_MARKER_PATTERN
+
+LESSONS = Lessons(
+    stages=(
+        StageRows("code", (CodeLesson(),), (256,)),
+        StageRows("traces", (TraceLesson(),), (256, 1024)),
+        StageRows("thoughts", (ThoughtLesson(), TraceLesson(share=0.3)), (2048,)),
+    ),
+    corpus=CorpusConfig(strawberry=40, composed=40, inputs=2, step_over=0.5, tests=5, shards=2, max_frames=24),
+    workers=1,
+)
+FORM = LESSONS.form
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    os.chdir(Path(__file__).parent.parent.parent)
+    folder = tmp_path_factory.mktemp("lessons")
+    return folder, prepare_lessons(LESSONS, folder)
+
+
+@pytest.fixture(scope="module")
+def episodes(made):
+    return [episode for shard in range(2) for episode in read_shard(made[0], shard).episodes]
+
+
+def test_all_stages_have_one_vocabulary_that_spells_everything_there(made, episodes):
+    folder, manifests = made
+    vocabulary = SentencePieceVocabulary.load(folder / VOCABULARY)
+    assert set(symbols(FORM)) <= set(vocabulary.control_tokens)
+    for stage in LESSONS.stages:
+        assert manifests[stage.name].vocabulary == vocabulary.fingerprint
+        assert (folder / stage.name / VOCABULARY).read_bytes() == vocabulary.model
+        for lesson in stage.lessons:
+            for episode in episodes[:20]:
+                pieces = [piece for piece, _ in lesson.segments(FORM, episode) or ()]
+                assert vocabulary.decode(vocabulary.encode_segments(pieces)) == "".join(pieces)
+
+
+def test_code_is_the_program_without_its_marker(episodes):
+    for episode in episodes:
+        segments = CodeLesson().segments(FORM, episode)
+        if episode.forced:  # it is told with the trace that the episode was cut from
+            assert segments is None
+            continue
+        _, (code, weight), _ = segments
+        assert weight == 1 and not START_MARKER_PATTERN.search(code)
+        compile(code, "code", "exec")
+
+
+def test_thoughts_tell_the_real_run_and_the_answer_is_what_it_returns(episodes):
+    told = 0
+    for episode in episodes:
+        segments = ThoughtLesson().segments(FORM, episode)
+        if segments is None:
+            assert episode.forced
+            continue
+        told += 1
+        actual = record(episode.source, isolation=Isolation.LIMITS_ONLY)
+        pieces = [piece for piece, _ in segments]
+        start, end = pieces.index(THINKING_START), pieces.index(THINKING_END)
+        assert pieces.count(THINKING_START) == pieces.count(THINKING_END) == 1
+        assert final_value(pieces[start + 1]) == final_of(actual) and end == start + 2
+        call = pieces[len(FORM.context(episode.source)) : start]
+        answered = FORM.trace(episode.source, [*call, *pieces[end + 1 :]])
+        assert answered.complete and answered.frames == (actual.frames[0], actual.frames[-1])
+        weights = [weight for _, weight in segments]
+        assert weights == [0.0] * (start + 1) + [1.0] * (len(pieces) - start - 1)
+    assert told > 50
+
+
+def test_rows_hold_what_the_manifests_count_in_buckets_of_one_length(made):
+    folder, manifests = made
+    for stage in LESSONS.stages:
+        manifest, tokens, predicted = manifests[stage.name], 0, 0
+        assert manifest == Manifest.read(folder / stage.name)
+        shorter = 0
+        for limit, count in manifest.rows.items():
+            if not count:
+                continue
+            rows = RowFile(folder / stage.name / f"rows-{limit}.array_record").read(np.arange(count))
+            assert rows.tokens.shape == (count, stage.buckets[-1])
+            for segments in rows.segment_ids:
+                lengths = np.bincount(segments)[1:]
+                assert ((shorter < lengths) & (lengths <= limit)).all()
+            tokens += int((rows.segment_ids > 0).sum())
+            predicted += int((rows.loss_weights == 1).sum())
+            shorter = limit
+        assert tokens == manifest.tokens > 0
+        if stage.name != "code":  # there every token has weight 1, the first included, which nothing predicts
+            assert predicted == manifest.predicted_tokens
+
+
+def test_a_second_call_reads_what_is_there_and_other_lessons_are_refused(made):
+    folder, manifests = made
+    assert prepare_lessons(replace(LESSONS, workers=2), folder) == manifests
+    with pytest.raises(ValueError, match="another configuration"):
+        prepare_lessons(replace(LESSONS, vocabulary_size=600), folder)
+
+
+def test_a_share_is_of_programs_and_the_same_every_time(made, episodes):
+    vocabulary = SentencePieceVocabulary.load(made[0] / VOCABULARY)
+    stage = StageRows("some", (TraceLesson(share=0.5),), (1024,))
+    some = [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes)]
+    assert 0.3 * len(episodes) < len(some) < 0.7 * len(episodes)
+    assert some == [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes)]
+
+
+def test_a_run_takes_the_vocabulary_beside_its_rows(made, tmp_path):
+    folder = made[0] / "traces"
+    size = SentencePieceVocabulary.load(folder / VOCABULARY).vocab_size
+    rows = PreparedRows(str(folder), size, buckets=(256, 1024), windows=(256, 1024))
+    assert rows.ready(tmp_path).vocab_size == size
+    assert (tmp_path / "data" / VOCABULARY).read_bytes() == (folder / VOCABULARY).read_bytes()
+    with pytest.raises(ValueError, match=f"bind PreparedRows.vocabulary_size = {size}"):
+        replace(rows, vocabulary_size=size + 1).ready(tmp_path)
+
+
+@pytest.mark.parametrize(("wrong", "told"), [
+    (lambda: StageRows("x", (CodeLesson(),), (512, 256)), "ascending"),
+    (lambda: StageRows("x", (CodeLesson(share=0.0),), (256,)), "CodeLesson.share=0.0"),
+    (lambda: Lessons(stages=()), "at least one"),
+    (lambda: Lessons(stages=(LESSONS.stages[0], LESSONS.stages[0])), "name of its own"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        wrong()
