@@ -10,18 +10,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from cwm_jax.envs.env import Env, Task, Transition
 from cwm_jax.files import full_disk
 from cwm_jax.inference.engine import Engine
-from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl.board import Accounts, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
@@ -131,19 +132,38 @@ class SamplerRole:
     """
 
     def __init__(self, rl: Rl, number: int):
-        self._rl, self._number = rl, number
+        self._rl, self._number, self._name = rl, number, f"sampler-{number}"
 
     def run(self, context: Context) -> None:
-        rl, name = self._rl, f"sampler-{self._number}"
-        figures = Figures(context.run, name)
+        figures = Figures(context.run, self._name)
+        mesh = self._rl.sampler_mesh()
+        with jax.set_mesh(mesh) if mesh else nullcontext():
+            sampler, examiner = self.host(context)
+            while not context.stop():
+                self._tick(sampler, figures)
+            self.end(sampler, examiner, lambda: self._tick(sampler, figures, leasing=False))
+        figures.tell(self._told(sampler))
+
+    def host(self, context: Context, live: bool = True) -> tuple[Sampler, Examiner | None]:
+        """The sampler, and who measures on it, on the first host. Its mesh must be in force.
+
+        Args:
+          context: of the role.
+          live: whether programs are compiled before the first request, and weights loaded while tokens are drawn; else
+            a run is the same every time.
+        """
+        rl = self._rl
         playgrounds = self._playgrounds(context, held_out=False)
         vocab_size = rl.vocab_size(playgrounds)
         model = rl.start.model
-        params = jax.jit(lambda: init_params(model, vocab_size, 0))()
-        params = jax.tree.map(lambda leaf: leaf.astype(rl.learning.serving), params)
-        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        engine = Engine(rebuilder(model, vocab_size), params, rl.engine)
-        for _ in engine.compile():
+        shapes = rl.shapes(vocab_size, rl.sampler_mesh())
+        # Anything of the right shapes: nothing is drawn before the first published weights are there.
+        nothing = jax.jit(
+            lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
+        )
+        engine = Engine(rebuilder(model, vocab_size), nothing(), rl.engine, rules=rl.rules)
+        for _ in engine.compile() if live else ():
             pass
         examiner = None
         if self._number == 0:
@@ -151,19 +171,25 @@ class SamplerRole:
                 context.run, self._playgrounds(context, held_out=True), rl.examining, rl.drawing, vocab_size
             )
         sampler = Sampler(
-            name, engine, rl.shapes(vocab_size, place), PolicyReader(context.run, name), context.board,
-            Spool(context.run / "spool"), playgrounds, rl.drawing, rl.sampling, vocab_size, examiner=examiner,
+            self._name, engine, shapes, PolicyReader(context.run, self._name), context.board,
+            Spool(context.run / "spool"), playgrounds, rl.drawing, rl.sampling, vocab_size, live, examiner=examiner,
         )  # fmt: skip
-        while not context.stop():
-            self._tick(sampler, figures)
+        return sampler, examiner
+
+    def end(self, sampler: Sampler, examiner: Examiner | None, tick: Callable[[], None]) -> None:
+        """Gives up the groups; measures the learner's last weights first, if it came to its end.
+
+        Args:
+          sampler, examiner: what `host` gave.
+          tick: has the sampler do what is to be done next, and begin no group.
+        """
         sampler.wind_up()
-        if examiner is not None:  # the learner's last weights, if it came to its end
-            examiner.until = rl.steps
-            ended = sampler.newest_step() >= rl.steps
+        if examiner is not None:
+            examiner.until = self._rl.steps
+            ended = sampler.newest_step() >= self._rl.steps
             while ended and not examiner.done:
-                self._tick(sampler, figures, leasing=False)
+                tick()
         sampler.leave()
-        figures.tell(self._told(sampler))
 
     def _tick(self, sampler: Sampler, figures: Figures, leasing: bool = True) -> None:
         if not sampler.tick(leasing=leasing):

@@ -1,10 +1,50 @@
 """All roles in one process, in turns: the same seeds give the same run, bit by bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import jax
+
+from cwm_jax.rl.board import Board
+from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.learner import Learner
+from cwm_jax.rl.roles import Context, SamplerRole
 from cwm_jax.rl.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Together:
+    """The roles of a run."""
+
+    learner: Learner
+    samplers: tuple[Sampler, ...]
+    board: Board
+
+
+@contextmanager
+def together(rl: Rl, run: Path) -> Iterator[Together]:
+    """The roles of a configuration, without threads; whoever enters gives them turns.
+
+    At the end the learner is closed, and the last weights are measured if it came to its end.
+
+    Args:
+      rl: the configuration.
+      run: folder of the run.
+    """
+    rl = replace(rl, sampling=replace(rl.sampling, threads=0, poll=0.0, ask=0.0))
+    playgrounds = rl.playgrounds()
+    tasks = {name: [task.name for task in one.env.tasks()] for name, one in playgrounds.items()}
+    board = Board(run, rl.curriculum.order(tasks), rl.admission, rl.ttl)
+    roles = [SamplerRole(rl, number) for number in range(rl.samplers)]
+    with jax.set_mesh(rl.training.mesh_shape.build()):
+        hosts = [role.host(Context(run, board, lambda: False), live=False) for role in roles]
+        with Learner(rl.training, rl.learning, run, rl.vocab_size(playgrounds)) as learner:
+            yield Together(learner, tuple(sampler for sampler, _ in hosts), board)
+        for role, (sampler, examiner) in zip(roles, hosts):
+            role.end(sampler, examiner, lambda sampler=sampler: sampler.tick(leasing=False))
 
 
 def run_together(
