@@ -17,7 +17,7 @@ from cwm_jax.envs.imagined import Imagined, Remembered
 from cwm_jax.envs.inputs import InputPrediction
 from cwm_jax.envs.maths import Arithmetic, Maths
 from cwm_jax.envs.reverse import Reverse
-from cwm_jax.envs.traces import OutputPrediction, TracePrediction
+from cwm_jax.envs.traces import OutputPrediction, ReasonedOutput, TracePrediction
 from cwm_jax.files import in_use
 from cwm_jax.report.progress import progress
 from cwm_jax.report.rl import rl_report
@@ -29,8 +29,8 @@ from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.results import write_results
 
 COMPONENTS = (
-    AgenticCode, Arithmetic, BashCalculator, Contest, Imagined, InputPrediction, Maths, OutputPrediction, Remembered,
-    Reverse, TracePrediction, PassOnly, Score, ShorterIsBetter,
+    AgenticCode, Arithmetic, BashCalculator, Contest, Imagined, InputPrediction, Maths, OutputPrediction,
+    ReasonedOutput, Remembered, Reverse, TracePrediction, PassOnly, Score, ShorterIsBetter,
 )  # fmt: skip
 """What a configuration may name as environments and rewards."""
 
