@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from cwm_jax import config
 from cwm_jax.checkpoints.weights import SHAPE, WeightsReader
@@ -116,6 +117,11 @@ class Rl:
     def __post_init__(self):
         if self.samplers < 1 or not self.environments:
             raise ValueError(f"Rl.samplers={self.samplers} must be at least 1, and Rl.environments name one at least")
+        if (shape := self.inference_mesh_shape).devices > shape.tensor:
+            raise ValueError(
+                f"Rl.inference_mesh={self.inference_mesh}: the engine is cut along tensor alone, such as "
+                "MeshShape(tensor=4) or v5p:2x2x1/serve; let the other axes be 1"
+            )
         if self.drawing.max_context > self.learning.batching.length:
             raise ValueError(
                 f"Drawing.max_context={self.drawing.max_context} is more than Batching.length="
@@ -185,8 +191,15 @@ class Rl:
             return self.start.vocabulary.vocab_size
         return max(one.env.vocab_size for one in playgrounds.values())
 
-    def shapes(self, vocab_size: int, place: jax.sharding.Sharding) -> Any:
-        """The weights as an inference host of one device loads them."""
+    def sampler_mesh(self) -> Mesh | None:
+        """The mesh of an inference host; None for one of one device, whose arrays lie on none."""
+        shape = self.inference_mesh_shape
+        return shape.build() if shape.devices > 1 else None
+
+    def shapes(self, vocab_size: int, mesh: Mesh | None) -> Any:
+        """The weights as an inference host loads them; `mesh` is its own, in force."""
         found = jax.eval_shape(lambda: init_params(self.start.model, vocab_size, 0))
         dtype = jnp.dtype(self.learning.serving)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place), found)
+        one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        places = self.rules.shardings(found, mesh) if mesh else jax.tree.map(lambda _: one, found)
+        return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place), found, places)
