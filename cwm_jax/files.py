@@ -42,7 +42,7 @@ def create_whole(path: Path, content: str) -> bool:
     Raises:
       OSError: the disk is full.
     """
-    part = path.with_name(f"{own_part(path).name}.{threading.get_ident()}")
+    part = own_part(path)
     try:
         with full_disk(path):
             part.write_text(content)
@@ -67,8 +67,8 @@ def sync(path: Path) -> None:
 
 
 def own_part(path: Path) -> Path:
-    """Where this process writes what will be `path`: another, on any machine, may write the same at the same time."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    """Where this thread writes what will be `path`: another, on any machine, may write the same at the same time."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

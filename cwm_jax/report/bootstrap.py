@@ -8,7 +8,7 @@ from cwm_jax.report.figures import percent
 from cwm_jax.report.page import Page, code, escape, folded, heading, key_figures, prose, raw, table
 from cwm_jax.report.plots import bar_plot
 
-HEADER = ("round", "environment", "learnt in SFT", "before RL", "after RL", "tasks measured", "passed and kept")
+HEADER = ("round", "environment", "learnt in SFT", "before RL", "after RL", "tasks", "kept")
 _NONE = "–"
 
 
@@ -16,7 +16,7 @@ def overview(results: dict[str, Any]) -> list[list[str]]:
     """A row of `HEADER` for each round and environment."""
     return [
         [
-            str(one["round"]), name, f"{one['sft']['trajectories']:,} trajectories" if one["sft"] else _NONE,
+            str(one["round"]), name, f"{one['sft']['trajectories']:,}" if one["sft"] else _NONE,
             _share(rate["before"]), _share(rate["after"]), f"{rate['n']:,}", f"{one['kept']['trajectories']:,}",
         ]
         for one in results["rounds"]
@@ -65,6 +65,6 @@ _LEAD = (
     "passed in the round before. It should be above the first bar of round 0, and the second bars should rise."
 )
 _LEAD_DROPPED = (
-    "Trajectories by reason. Where most are alike the policy says few different things; where most did not pass, hard "
-    "tasks are still out of reach."
+    "Trajectories, as those in the table, by reason. Where most are alike the policy says few different things; where "
+    "most did not pass, hard tasks are still out of reach."
 )

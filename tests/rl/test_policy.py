@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -235,3 +236,12 @@ def load(reader, seen):
             return
         reader.use(newest.version)
         seen.append(newest.version)
+
+
+def test_signs_of_life_of_several_threads_do_not_meet(tmp_path):
+    """A host renews its lease while weights are loaded in the background, which does so as well."""
+    reader = PolicyReader(tmp_path, "host")
+    with ThreadPoolExecutor(4) as pool:
+        renewals = [pool.submit(reader.renew) for _ in range(400)]
+    assert [one.exception() for one in renewals] == [None] * 400
+    assert [path.name for path in (tmp_path / "board").iterdir()] == ["lease-host.json"]
