@@ -176,10 +176,12 @@ class Gatherer:
       ledger: where it is written down; this is its one writer.
       batching: how.
       vocab_size: ids are below it.
+      keep: whether groups that are passed over stay in the spool.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, batching: Batching, vocab_size: int):
+    def __init__(self, spool: Spool, ledger: Ledger, batching: Batching, vocab_size: int, keep: bool = True):
         self._spool, self._ledger, self._batching, self._vocab_size = spool, ledger, batching, vocab_size
+        self._keep = keep
         self._read: dict[str, Group] = {}
 
     def gather(self, step: int, version: int) -> Gathered | None:
@@ -214,6 +216,8 @@ class Gatherer:
                 break
         if full or rejected:  # what is passed over is told at once, so that others are made in its place
             self._ledger.append(Entry(step, tuple(groups) if full else (), rejected, version))
+            if not self._keep:
+                self._spool.delete(rejected)
         taken = {uid: self._read.pop(uid) for uid in self._read.keys() & self._ledger.taken}
         if not full:
             return None

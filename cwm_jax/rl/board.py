@@ -154,7 +154,7 @@ class Board:
         """
         waiting = self._settle()
         now = self._clock()
-        if step is not None and self._steps() - step > self._admission.staleness:
+        if step is not None and self._ledger.last - step > self._admission.staleness:
             return None
         for uid, one in self._open.items():
             if not one.worker or one.until < now:
@@ -207,9 +207,7 @@ class Board:
         """
         self._ledger.refresh()
         sealed = self._spool.sealed().keys()
-        for uid in self._open.keys() & (sealed | self._ledger.taken):
+        taken = self._ledger.taken
+        for uid in [uid for uid in self._open if uid in sealed or uid in taken]:
             del self._open[uid]
-        return [uid for uid in sealed if uid not in self._ledger.taken]
-
-    def _steps(self) -> int:
-        return max(self._ledger.steps, default=0)
+        return [uid for uid in sealed if uid not in taken]

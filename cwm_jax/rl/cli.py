@@ -90,7 +90,7 @@ def _reinforce(rl: Rl, out: Path, address: str | None) -> dict[str, Any]:
             if not accounts.holds:
                 raise ArithmeticError(f"the accounts of {out} do not add up: {accounts}")
             note = f"groups: {accounts.consumed:,} learnt from, {sum(accounts.rejected.values()):,} passed over"
-            bar.update(min(max(ledger.steps, default=0), rl.steps), note)
+            bar.update(min(ledger.last, rl.steps), note)
 
         came_to = run_on_ray(rl, out, address, told)
     return write_results(rl, out, came_to, time.monotonic() - began)

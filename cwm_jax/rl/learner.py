@@ -34,7 +34,8 @@ class Learning:
       batching: how groups become batches.
       publish_every: steps between publications.
       serving: what weights are published in.
-      spool_steps: how long groups stay in the spool after a checkpoint covers them, in steps; None for good.
+      spool_steps: how long groups stay in the spool after a checkpoint covers them, in steps; None for
+        good. Those that are passed over go at once, or never.
     """
 
     objective: Objective = field(default_factory=Objective)
@@ -73,7 +74,8 @@ class Learner:
         self.hours = Hours("wait_batch", "pack", "h2d", "fwd_bwd", "publish_block", "ckpt_block")
         self._experiment, self._learning = experiment, learning
         self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
-        self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size)
+        keep = learning.spool_steps is None
+        self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size, keep)
         self._checkpoints = Checkpoints(Path(run) / "state", experiment.checkpoint_every)
         mesh = experiment.mesh_shape.build()
         self._place = NamedSharding(mesh, experiment.rules.spec("batch", "sequence"))

@@ -37,6 +37,7 @@ class Ledger:
       entries: all, in order.
       taken: uids of all groups that were consumed or rejected.
       steps: by number, the entries that say what a step learns from.
+      last: the greatest of these numbers; 0 where there is none.
     """
 
     def __init__(self, path: Path):
@@ -45,6 +46,7 @@ class Ledger:
         self.entries: list[Entry] = []
         self.taken: set[str] = set()
         self.steps: dict[int, Entry] = {}
+        self.last = 0
         self._whole = 0  # bytes of whole lines
         self.refresh()
 
@@ -79,7 +81,7 @@ class Ledger:
           ValueError: it is not of the step after the last that is decided, or names a group that was taken before.
           OSError: the disk is full.
         """
-        expected = max(self.steps, default=0) + 1
+        expected = self.last + 1
         if entry.step != expected:
             raise ValueError(f"the next entry of {self._path} is of step {expected}, not {entry.step}")
         if again := self.taken & {*entry.consumed, *entry.rejected}:
@@ -98,4 +100,5 @@ class Ledger:
         self.entries.append(entry)
         if entry.consumed:
             self.steps[entry.step] = entry
+            self.last = max(self.last, entry.step)
         self.taken.update(entry.consumed, entry.rejected)

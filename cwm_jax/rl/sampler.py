@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from cwm_jax.rl.policy import Gone, PolicyReader, Publication
 from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.trajectory import Group, Trajectory
+
+_SEALING = 2  # groups that are sealed at once; each waits for the disk thrice
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Sampler:
       playgrounds: environments by name, each with its reward.
       drawing, sampling: how episodes are made.
       vocab_size: ids are below it.
-      in_background: whether weights are loaded while tokens are drawn; else a run is the same every time.
+      in_background: whether weights are loaded and groups sealed while tokens are drawn; else a run is the same every
+        time.
       clock: tells seconds.
       examiner: measures versions on this host; None measures none.
 
@@ -107,6 +111,8 @@ class Sampler:
         self._tasks = {name: {task.name: task for task in one.env.tasks()} for name, one in playgrounds.items()}
         self._driver = Driver(engine, sampling.threads, sampling.act_seconds)
         self._making: dict[str, _Making] = {}
+        self._sealing = ThreadPoolExecutor(_SEALING, thread_name_prefix="seal") if in_background else None
+        self._sealed: list[Future[bool]] = []
         self._loading: threading.Thread | None = None
         self._loaded: tuple[Publication, Any] | None = None
         self._step = 0  # of training that the weights come from
@@ -126,6 +132,7 @@ class Sampler:
         """
         now = self._clock()
         self._take_weights(now)
+        self._note_sealed()
         if self._reader.using is None:
             return False
         if now - self._renewed >= self._sampling.renew:
@@ -166,12 +173,16 @@ class Sampler:
         """Gives up its groups, so that others go on with them; what is being measured goes on."""
         self._driver.drop(lambda key: key[0] in self._making)
         self._making.clear()
+        self._note_sealed(wait=True)
         self._board.give_back(self.name)
 
     def leave(self) -> None:
         """Gives everything up, so that others go on with it at once."""
         for _ in self._driver.close():
             pass
+        self._note_sealed(wait=True)
+        if self._sealing is not None:
+            self._sealing.shutdown()
         self._board.give_back(self.name)
         self._reader.leave()
 
@@ -242,7 +253,16 @@ class Sampler:
             members = tuple(making.found[number] for number in sorted(making.found))
             ticket = making.ticket
             task = f"{ticket.choice.env}/{ticket.choice.task}"
-            self.duplicates += not self._spool.seal(Group(uid, task, members, self.name, ticket.attempt))
+            group = Group(uid, task, members, self.name, ticket.attempt)
+            if self._sealing is None:
+                self.duplicates += not self._spool.seal(group)
+            else:
+                self._sealed.append(self._sealing.submit(self._spool.seal, group))
+
+    def _note_sealed(self, wait: bool = False) -> None:
+        """Counts what was sealed meanwhile; raises what went wrong."""
+        while self._sealed and (wait or self._sealed[0].done()):
+            self.duplicates += not self._sealed.pop(0).result()
 
     def _drop(self, uids: list[str]) -> None:
         """Forgets groups that others make now; what still runs of them comes to nothing."""

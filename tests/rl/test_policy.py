@@ -215,8 +215,10 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_torn(tmp_path):
     """Of T3: killed with `kill -9` again and again while it publishes, what is announced is always whole."""
     rng, seen, reader = Random(1), [0], PolicyReader(tmp_path, "reader")
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "JAX_PLATFORMS": "cpu"}
-    for _ in range(5):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", WRITER, str(tmp_path), str(Path(__file__).parent)]
+    for turn in range(40):
+        if turn >= 5 and max(seen) > 5:  # on a busy machine one is killed before it has published anything
+            break
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout.readline() == "begun\n"
             until = time.monotonic() + rng.uniform(0.05, 1.0)
