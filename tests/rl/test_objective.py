@@ -1,5 +1,4 @@
-"""The objective against NumPy in float64, its gradient against differences, and what is unbiased on a toy that can be
-counted out: three tokens of four, so 64 sequences."""
+"""The objective against NumPy in float64, and its gradient against differences; what is unbiased, `test_biases` says."""
 
 from itertools import product
 
@@ -171,46 +170,3 @@ def test_what_is_told_by_age_adds_up_to_what_is_told_of_all(seed, ages):
     for number, least in enumerate(AGES):
         most = [*AGES[1:], 100][number]
         assert found["tokens"][number] == MASK[(ages >= least) & (ages < most)].sum()
-
-
-# The toy: every sequence of three tokens of four, with its probability under both policies.
-
-V, T = 4, 3
-SEQUENCES = np.array(list(product(range(V), repeat=T)))
-ROWS = [0, *(1 + SEQUENCES[:, 0]), *(1 + V + V * SEQUENCES[:, 0] + SEQUENCES[:, 1])]
-PREFIXES = np.stack([np.zeros(64, int), 1 + SEQUENCES[:, 0], 1 + V + V * SEQUENCES[:, 0] + SEQUENCES[:, 1]], axis=1)
-REWARDS = np.random.default_rng(0).normal(size=64)
-AGENTS = np.where(SEQUENCES[:, :1] % 2 == 0, [[1, 1, 1]], [[1, 1, 0]])  # so that lengths differ
-
-
-def toy_logprobs(logits):
-    """Of every token of every sequence [64, 3], from a table of logits for every prefix [21, 4]."""
-    table = jax.nn.log_softmax(logits)
-    return table[PREFIXES, SEQUENCES]
-
-
-def toy(seed):
-    rng = np.random.default_rng(seed)
-    trained = rng.normal(size=(1 + V + V * V, V))
-    return trained, trained + 0.5 * rng.normal(size=trained.shape)
-
-
-def gradient_of_reward(trained, rewards):
-    return jax.grad(lambda logits: (jnp.exp(toy_logprobs(logits).sum(axis=1)) * rewards).sum())(trained)
-
-
-def test_whole_sequence_weights_and_the_rewards_of_others_are_exactly_unbiased():
-    """Expected over all pairs that μ draws: Π ρ · ∇ log π · (own reward - that of the other)."""
-    with jax.enable_x64(True):
-        trained, drew = map(jnp.asarray, toy(1))
-        drawn = jnp.exp(toy_logprobs(drew).sum(axis=1))
-
-        def estimate(logits):
-            logs = toy_logprobs(logits).sum(axis=1)
-            weights = jax.lax.stop_gradient(jnp.exp(logs - toy_logprobs(drew).sum(axis=1)))
-            gaps = REWARDS[:, None] - REWARDS[None, :]
-            return (drawn[:, None] * drawn[None, :] * gaps * (weights * logs)[:, None]).sum()
-
-        found, expected = jax.grad(estimate)(trained), gradient_of_reward(trained, REWARDS)
-    np.testing.assert_allclose(found, expected, atol=1e-10)
-    assert float(jnp.abs(expected).max()) > 1e-3
