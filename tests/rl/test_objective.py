@@ -1,4 +1,4 @@
-"""The objective against NumPy in float64, and its gradient against differences; what is unbiased, `test_biases` says."""
+"""The objective against NumPy in float64, its gradient against differences. What is unbiased: `test_biases`."""
 
 from itertools import product
 
