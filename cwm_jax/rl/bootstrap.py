@@ -77,10 +77,10 @@ class Bootstrap:
     def __post_init__(self):
         if self.rounds < 1:
             raise ValueError(f"Bootstrap.rounds={self.rounds} must be at least 1")
-        if self.rl.learning.spool_steps == 0:
+        if self.rl.learning.spool_steps is not None:
             raise ValueError(
-                "Learning.spool_steps=0 deletes trajectories before they can be kept; bind None, for all of a round, "
-                "or over how many steps they should stay"
+                f"Learning.spool_steps={self.rl.learning.spool_steps} deletes trajectories before they can be kept; "
+                "bind Learning.spool_steps = None"
             )
 
     def rl_of(self, number: int, out: Path) -> Rl:

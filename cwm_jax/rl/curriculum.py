@@ -40,7 +40,8 @@ class Stage:
       shares: weights of environments by name, such as `(("code", 0.5), ("maths", 0.2))`; all alike if empty.
       options: probability with which an option of tasks is on, such as `(("plugins", 0.5), ("hint", 0.0))`.
       easiest, hardest: tasks with a solve rate outside of these are left out (CWM: 0.7 and 0.1), where one is known.
-      prefer_hard: 0 draws tasks alike; else a task of solve rate r weighs (1 - r) to this power.
+      prefer_hard: 0 draws tasks alike; else a task of solve rate r weighs (1 - r) to this power. Where all are always
+        solved, all are alike.
     """
 
     groups: int = 1
@@ -122,8 +123,10 @@ class Order:
         rng = Random(f"{self._seed} {number}")
         weights = dict(stage.shares) or dict.fromkeys(pools, 1.0)
         (env,) = rng.choices(list(weights), list(weights.values()))
+        hard: list[float] = []
         if stage.prefer_hard:
             hard = [(1 - self._rates.get(f"{env}/{task}", 0.5)) ** stage.prefer_hard for task in pools[env]]
+        if any(hard):
             (task,) = rng.choices(pools[env], hard)
         else:
             left = self._passes.setdefault((place, env), [])
