@@ -16,6 +16,7 @@ _SUITES = """suites:
   cruxeval-input-…     the same four: which arguments make it return that
   traces-cruxeval      the nine trace metrics (Table 9), by length and type, teacher-forced beside free-running
   traces-own           the same for the test sets of a run
+  chain                what each stage of `make chain` changed: results.json and report.html of its folder
   halting, holes       programs that end or never do; expressions found again
   all, or how several begin, such as cruxeval or cruxeval-output
 
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> int:
     if complaint := _complaint(arguments):
         print(f"evaluate: {complaint}", file=sys.stderr)
         return 2
+    if arguments.suite == "chain":
+        return _evaluate_chain(arguments.out)
     choice = Choice.of(arguments)
     if arguments.suite == "run":
         return _evaluate_run(arguments.out or arguments.checkpoint)
@@ -58,6 +61,11 @@ def _complaint(arguments: argparse.Namespace) -> str:
     """What is wrong with a call; empty if nothing is."""
     if arguments.limit is not None and arguments.limit < 1:
         return f"--limit {arguments.limit} asks for nothing; give at least 1"
+    if arguments.suite == "chain":
+        asked = arguments.endpoint or arguments.limit or arguments.checkpoint
+        return (
+            "" if arguments.out and not asked else "the suite `chain` takes the folder of a chain, --out, and no more"
+        )
     if arguments.suite != "run":
         return ""
     if arguments.endpoint or arguments.limit:
@@ -77,6 +85,15 @@ def _evaluate_run(out: Path) -> int:
     print_trace(example["predicted"], example["actual"])
     print_results(results)
     print(f"report: {run_report(out)}")
+    return 0
+
+
+def _evaluate_chain(out: Path) -> int:
+    from cwm_jax.evaluation.chain import evaluate_chain
+    from cwm_jax.report.chain import print_chain
+
+    print_chain(evaluate_chain(out))
+    print(f"report: {out / 'report.html'}")
     return 0
 
 
