@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/tiny
 CORPUS := runs/corpus
+CHAIN := runs/chain
 EXPERIMENT := experiments/tiny/strawberry.gin
 
-.PHONY: run test rl rl-kill corpus aot lint setup setup-dev benchmarks clean
+.PHONY: run test chain rl rl-kill bootstrap corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
@@ -14,6 +15,16 @@ run: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# The whole chain at the size of this machine: code, traces, thoughts, reinforcement, each stage from the last checkpoint
+# of the one before, and what each changed.
+chain: setup
+	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/data/lessons.gin --out $(CHAIN)/data
+	$(BIN)/python -m cwm_jax train --gin_file=experiments/chain/pretrain.gin --out $(CHAIN)/pretrain
+	$(BIN)/python -m cwm_jax train --gin_file=experiments/chain/midtrain.gin --out $(CHAIN)/midtrain
+	$(BIN)/python -m cwm_jax train --gin_file=experiments/chain/sft.gin --out $(CHAIN)/sft
+	$(BIN)/python -m cwm_jax rl --gin_file=experiments/chain/rl.gin --out $(CHAIN)/rl
+	$(BIN)/python -m cwm_jax evaluate --suite chain --out $(CHAIN)
 
 # Reinforces the model of make run, asynchronously, and the same synchronously.
 rl: setup
@@ -23,6 +34,10 @@ rl: setup
 # Kills the roles of a run at random, twenty times, and the command itself twice; writes experiments/rl/kills.json.
 rl-kill: setup-dev
 	$(BIN)/python -m pytest tests/rl/test_kills.py -m kills
+
+# RL, SFT on what passed there, RL again, on the toy.
+bootstrap: setup
+	$(BIN)/python -m cwm_jax bootstrap --gin_file=experiments/tiny/bootstrap.gin --out runs/bootstrap
 
 # Records real code: functions of the standard library and of projects from the package index, and their tests.
 corpus: setup
