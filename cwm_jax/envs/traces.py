@@ -18,7 +18,7 @@ from cwm_jax.envs.env import Task, Transition
 from cwm_jax.text.pieces import pieces_of_ids
 from cwm_jax.text.special_tokens import THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.tracing import Isolation, Limits, Trace, record
+from cwm_jax.tracing import Isolation, Limits, Recorder, Trace
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.language import EVENT_TOKENS
 
@@ -185,7 +185,7 @@ class TraceEnv:
         self._config, self._vocabulary = config, vocabulary
         self.stop_ids = tuple({vocabulary.eos_id, *map(vocabulary.token_id, self._stops)})
         self._held_out = held_out
-        self._limits = Limits(max_frames=config.max_frames)
+        self._recorder = Recorder(Limits(max_frames=config.max_frames), config.programs.isolation)
         self._traces: dict[str, Trace] = {}
         self._lock = threading.Lock()
 
@@ -219,7 +219,7 @@ class TraceEnv:
             if context not in self._traces:
                 if len(self._traces) >= _KEPT:
                     self._traces.pop(next(iter(self._traces)))
-                self._traces[context] = record(context, self._limits, self._config.programs.isolation)
+                self._traces[context] = self._recorder.record(context)
             return self._traces[context]
 
     def _told(self, state: _State, said: Sequence[str]) -> Trace:

@@ -91,8 +91,8 @@ class Trajectory:
     @property
     def versions(self) -> tuple[int, int] | None:
         """The oldest and the newest weights that drew a token; None where the agent drew none."""
-        drawn = np.concatenate([context.versions[context.agent] for context in self.contexts])
-        return (int(drawn.min()), int(drawn.max())) if len(drawn) else None
+        drawn = [context.versions[context.agent] for context in self.contexts if context.agent.any()]
+        return (int(min(map(np.min, drawn))), int(max(map(np.max, drawn)))) if drawn else None
 
 
 @dataclass(frozen=True)

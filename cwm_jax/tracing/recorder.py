@@ -141,6 +141,45 @@ def record_many(
         yield _trace(job.context, *run, limits)
 
 
+class Recorder:
+    """Records programs as somebody thinks of them; arguments and errors as for `record`. A context manager.
+
+    Under limits alone they share an interpreter, as in `record_many`. For one thread at a time.
+    """
+
+    def __init__(self, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP):
+        self._limits, self._isolation = limits, isolation
+        self._child: _Interpreter | None = None
+
+    def record(self, context: str | Job) -> Trace:
+        """The trace of one program."""
+        job = _checked(context, self._limits)
+        run = None
+        if self._child is not None:
+            self._child.send(job)
+            run = self._child.receive()
+        if run is None:  # there is no interpreter, or the program before has ended it
+            self.close()
+            self._child = _Interpreter(self._limits, self._isolation, (), None)
+            self._child.send(job)
+            run = self._child.receive() or _CORRUPTED
+        if self._isolation is not Isolation.LIMITS_ONLY:
+            self.close()
+        return _trace(job.context, *run, self._limits)
+
+    def close(self) -> None:
+        """Ends the interpreter."""
+        if self._child is not None:
+            self._child.__exit__()
+            self._child = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def _record_in_turn(jobs: Iterable[Job], limits: Limits, start: Callable[[], "_Interpreter"]) -> Iterator[Trace]:
     with ExitStack() as stack:
         child = stack.enter_context(start())

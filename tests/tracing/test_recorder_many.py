@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cwm_jax.tracing import Isolation, Limits, record, record_many
+from cwm_jax.tracing import Isolation, Limits, Recorder, record, record_many
 
 TRUSTED = Isolation.LIMITS_ONLY
 
@@ -150,3 +150,19 @@ def is_running_the_program(pid: int) -> bool:
     except OSError:
         return False
     return command(pid).startswith(sys.executable) and used > 20  # hundredths of a second
+
+
+@pytest.mark.parametrize("isolation", [TRUSTED, Isolation.BUBBLEWRAP])
+def test_a_recorder_gives_what_record_gives_whatever_came_before(isolation):
+    bodies = ["return 1", "import os; os._exit(7)", "return 2", "return 3"]
+    programs = [f"def main():  # << START_OF_TRACE\n    {body}\n" for body in bodies]
+    alone = [record(program, isolation=isolation) for program in programs]
+    with Recorder(isolation=isolation) as recorder:
+        for number in (0, 1, 2, 3, 1, 1, 0):
+            assert recorder.record(programs[number]) == alone[number]
+
+
+def test_a_recorder_keeps_its_interpreter_under_limits_alone():
+    source = "import os\ndef main():  # << START_OF_TRACE\n    return os.getpid()\n"
+    with Recorder(isolation=TRUSTED) as recorder:
+        assert len({recorder.record(source).frames[-1].value for _ in range(3)}) == 1
