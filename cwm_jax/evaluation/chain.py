@@ -165,9 +165,8 @@ def reinforced(run: Path, rl: Rl) -> Weights:
     start, policies = rl.start, PolicyReader(run, "evaluation")
     if (newest := policies.newest()) is None:
         raise FileNotFoundError(f"{run} has published no weights; run it again")
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     try:
-        params = policies.load(newest, rl.shapes(start.vocabulary.vocab_size, place))
+        params = policies.load(newest, rl.shapes(start.vocabulary.vocab_size, None))
     finally:
         policies.leave()
     return Weights(newest.step, start.model, start.vocabulary, params)

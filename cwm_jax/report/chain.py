@@ -39,7 +39,8 @@ def overview(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def print_chain(results: dict[str, Any], console: Console | None = None) -> None:
     """Prints the table, and what every part took."""
     console = console or Console(highlight=False)
-    shown = Table(*HEADER[:1], header_style="bold")
+    shown = Table(header_style="bold")
+    shown.add_column(HEADER[0], no_wrap=True)
     for column in HEADER[1:]:
         shown.add_column(column, justify="right")
     for row in overview(results):
