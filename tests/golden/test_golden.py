@@ -21,6 +21,7 @@ from cwm_jax.model.components import ScaledInit
 from cwm_jax.model.rope import Rope
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.rl import bootstrap
 from cwm_jax.rl import cli as rl_cli
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.optimizers import AdamW
@@ -42,6 +43,8 @@ NAMES = sorted(
 def load(name: str) -> Any:
     files = [EXPERIMENTS / f"{name}.gin"]
     match root(name):
+        case "Bootstrap":
+            return bootstrap.load(files, [])
         case "Rl":
             return rl_cli.load(files, [])
         case "RlPlan":
@@ -54,7 +57,7 @@ def load(name: str) -> Any:
 def root(name: str) -> str:
     """Which of the roots that no experiment of `train` has is bound; empty if none is."""
     bound = config.bound([GOLDEN.parents[1] / EXPERIMENTS / f"{name}.gin"], [])
-    return next((root for root in ("RlPlan", "Rl", "Serve") if root in bound), "")
+    return next((root for root in ("Bootstrap", "RlPlan", "Rl", "Serve") if root in bound), "")
 
 
 TRAINED = [name for name in NAMES if not name.startswith("data/") and not root(name)]
