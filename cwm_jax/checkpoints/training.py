@@ -31,6 +31,7 @@ class Checkpoints:
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(every),
             preservation_policy=ocp.training.preservation_policies.LatestN(2),
         )
+        self._writing = None  # Orbax keeps a thread and an event loop for each save until its result is asked for
 
     @property
     def latest(self) -> int | None:
@@ -51,12 +52,16 @@ class Checkpoints:
         if self.latest == step:
             return
         parts = {"state": state, "fingerprint": fingerprint(state)}
+        self.wait()
         with full_disk(self.folder):
-            self._checkpointer.save_checkpointables_async(step, parts, force=True)
+            self._writing = self._checkpointer.save_checkpointables_async(step, parts, force=True)
 
     def wait(self) -> None:
         """Returns when all is on disk; raises OSError where there is no space."""
+        writing, self._writing = self._writing, None
         with full_disk(self.folder):
+            if writing is not None:
+                writing.result()
             self._checkpointer.wait()
 
     def restore(self, abstract_state: Any) -> tuple[int, Any]:
@@ -115,7 +120,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
 
 
 def abstract(tree: Any) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_rl import ages, small
 
+from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.together import together
 
@@ -37,13 +38,14 @@ def test_ages_and_queues_are_bounded_whoever_is_slow(tmp_path, learner_every, sa
     groups = rl.admission.groups
     oldest, since, waited = [], 0, []
     with together(rl, tmp_path) as roles:
-        spool, ledger = Spool(tmp_path / "spool"), roles.learner._ledger
+        spool, ledger = Spool(tmp_path / "spool"), Ledger(tmp_path / "ledger.jsonl")
         for now, learnt in turns(roles, learner_every, sampler_every):
             accounts = roles.board.accounts()
             assert accounts.holds, accounts
             assert accounts.sealed + accounts.in_flight <= (BOUND + 1) * groups
             if learnt:
                 waited.append(now - since)
+                ledger.refresh()
                 since, version = now, roles.learner.publisher.version - 1
                 for uid in ledger.steps[roles.learner.step].consumed:
                     oldest.append(int(ages(spool, uid, version).max()))
