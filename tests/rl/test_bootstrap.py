@@ -46,7 +46,7 @@ def begin(out: Path) -> subprocess.Popen:
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900
     while not path.exists():
         assert process.poll() is None, process.communicate()[0][-3000:]
         assert time.monotonic() < until, f"{path} does not come"
@@ -54,7 +54,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 def ended(process: subprocess.Popen) -> str:
-    said, _ = process.communicate(timeout=400)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said[-3000:]
     return said
 
