@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Submits reinforcement learning: a learner slice, slices of samplers, machines for environments, and one that holds
-# them together. TARGET=queued: Ray places roles on TPU VMs; gke: a JobSet places pods, without an operator of Ray.
+# them together. TARGET=queued: Ray places roles on TPU VMs; gke: a JobSet places pods, without Ray.
 #   tpu_scripts/rl.sh experiments/F.gin [--dry-run] [--gin.Class.field=VALUE …]
 #   tpu_scripts/rl.sh --delete [--dry-run]      gives everything back; OUT stays
 words=()
@@ -18,6 +18,10 @@ for number in "$SAMPLERS" "$ENVIRONMENTS"; do
 done
 ((SLICES == 1)) || die "SLICES=$SLICES: the learner is one slice; SAMPLERS says how many draw"
 [[ $TARGET != vm ]] || die "TARGET=vm: reinforcement learning takes several machines, use queued or gke"
+(
+  TOPOLOGY=$SAMPLER_TOPOLOGY source tpu_scripts/topology.sh
+  ((TPU_HOSTS == 1)) || die "SAMPLER_TOPOLOGY=$SAMPLER_TOPOLOGY has $TPU_HOSTS hosts: a sampler is one, as v5p:2x2x1 is"
+)
 # shellcheck source=/dev/null
 source "tpu_scripts/rl/$TARGET.sh"
 if [[ ${1:-} == --delete ]]; then

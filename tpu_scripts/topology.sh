@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the targets use what is set here
 # Reads TOPOLOGY=generation:shape, the notation of `cwm_jax compile --topology`, against generations.tsv.
-# Sets TPU_TYPE, TPU_SHAPE, TPU_CHIPS and TPU_CORES (of one slice), TPU_RUNTIME, TPU_QUOTA, TPU_SPOT_QUOTA.
+# Sets TPU_TYPE, TPU_SHAPE, TPU_CHIPS, TPU_HOSTS and TPU_CORES (of one slice), TPU_RUNTIME, TPU_QUOTA, TPU_SPOT_QUOTA.
 need TOPOLOGY
 TPU_GENERATION=${TOPOLOGY%%:*}
 TPU_SHAPE=${TOPOLOGY#*:}
@@ -30,3 +30,6 @@ if [[ " $shapes " == *" $TPU_SHAPE "* ]] || of_cubes; then TPU_CHIPS=$((${TPU_SH
 ((TPU_CHIPS > 0 && TPU_CHIPS <= largest)) ||
   die "TOPOLOGY=$TOPOLOGY: a slice of $TPU_GENERATION is ${shapes// /, }$cubes, with at most $largest chips"
 TPU_CORES=$((TPU_CHIPS * cores))
+# Hosts have four chips, or the eight of the largest slices that are one host.
+TPU_HOSTS=$(((TPU_CHIPS + 3) / 4))
+[[ $TPU_SHAPE != 2x4 ]] || TPU_HOSTS=1

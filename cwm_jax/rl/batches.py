@@ -224,6 +224,16 @@ class Gatherer:
         rows = pack(list(groups.values()), self._batching.rows, self._batching.length)
         return Gathered(rows, tuple(taken[uid] for uid in groups), rejected)
 
+    def again(self, step: int) -> Gathered | None:
+        """The batch of a step that was decided by whoever writes the ledger; None where it was not yet.
+
+        Raises:
+          DamagedGroup: a group of it cannot be read any more.
+        """
+        self._ledger.refresh()
+        entry = self._ledger.steps.get(step)
+        return None if entry is None else self._again(entry)
+
     def _judge(self, sealed: Sealed, version: int) -> tuple[list[Chosen], str]:
         try:
             if sealed.uid not in self._read:

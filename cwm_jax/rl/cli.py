@@ -24,6 +24,7 @@ from cwm_jax.report.rl import rl_report
 from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.ledger import Ledger
+from cwm_jax.rl.on_processes import keep_board, play
 from cwm_jax.rl.on_ray import run_on_ray
 from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.results import write_results
@@ -37,8 +38,11 @@ COMPONENTS = (
 
 def main(argv: list[str]) -> int:
     """`rl`: reinforces a policy; the same call again resumes."""
-    rl, out, address = _parse(argv)
-    run(rl, out, address)
+    rl, out, address, role = _parse(argv)
+    if role in (None, "board"):
+        run(rl, out, address, alone=role is None)
+    else:
+        play(rl, out, role)
     return 0
 
 
@@ -60,8 +64,14 @@ def synchronous(rl: Rl) -> Rl:
     return replace(rl, learning=replace(rl.learning, batching=batching), admission=admission)
 
 
-def run(rl: Rl, out: Path, address: str | None = None) -> dict[str, Any]:
+def run(rl: Rl, out: Path, address: str | None = None, alone: bool = True) -> dict[str, Any]:
     """Runs to the end, or goes on with what `out` holds; what `results.json` there says then. A finished run is shown.
+
+    Args:
+      rl: the configuration.
+      out: folder of the run.
+      address: of a cluster of Ray; None for this machine.
+      alone: whether all roles are started here, by Ray; else this process keeps the board, and others play the rest.
 
     Raises:
       ValueError: `out` holds a run of another configuration, or the configuration cannot work.
@@ -72,14 +82,14 @@ def run(rl: Rl, out: Path, address: str | None = None) -> dict[str, Any]:
     with in_use(out):
         claim(rl, out, load)
         path = out / "results.json"
-        results = json.loads(path.read_text()) if path.exists() else _reinforce(rl, out, address)
+        results = json.loads(path.read_text()) if path.exists() else _reinforce(rl, out, address, alone)
     report = rl_report(out)
     _say(results)
     print(f"report: {report}")
     return results
 
 
-def _reinforce(rl: Rl, out: Path, address: str | None) -> dict[str, Any]:
+def _reinforce(rl: Rl, out: Path, address: str | None, alone: bool) -> dict[str, Any]:
     """Runs to the end, showing progress; writes and returns the results."""
     began = time.monotonic()
     with progress("reinforcing", rl.steps, unit="steps") as bar:
@@ -92,7 +102,7 @@ def _reinforce(rl: Rl, out: Path, address: str | None) -> dict[str, Any]:
             note = f"groups: {accounts.consumed:,} learnt from, {sum(accounts.rejected.values()):,} passed over"
             bar.update(min(ledger.last, rl.steps), note)
 
-        came_to = run_on_ray(rl, out, address, told)
+        came_to = run_on_ray(rl, out, address, told) if alone else keep_board(rl, out, told)
     return write_results(rl, out, came_to, time.monotonic() - began)
 
 
@@ -124,7 +134,7 @@ def _say(results: dict[str, Any]) -> None:
     )
 
 
-def _parse(argv: list[str]) -> tuple[Rl, Path, str | None]:
+def _parse(argv: list[str]) -> tuple[Rl, Path, str | None, str | None]:
     files, overrides, rest = config.split_gin_flags(argv)
     parser = argparse.ArgumentParser(
         prog="python -m cwm_jax rl",
@@ -134,9 +144,12 @@ def _parse(argv: list[str]) -> tuple[Rl, Path, str | None]:
     parser.add_argument("--out", type=Path, help="folder of the run; default: runs/NAME of the last gin file")
     parser.add_argument("--address", metavar="HOST:PORT", help=ADDRESS_HELP.replace("record on", "run on"))
     parser.add_argument("--sync", action="store_true", help="nothing is under way while the learner works")
+    parser.add_argument("--role", help="play board, learner, sampler-N or env-N in this process, without Ray")
     arguments = parser.parse_args(rest)
+    if arguments.role and arguments.address:
+        parser.error("--role is without Ray, --address with it; give one of them")
     if not files:
         parser.error("--gin_file=F is missing, for example --gin_file=experiments/tiny/rl.gin")
     out = arguments.out or Path("runs") / (Path(files[-1]).stem + "-sync" * arguments.sync)
     rl = load(files, overrides)
-    return synchronous(rl) if arguments.sync else rl, out, arguments.address
+    return synchronous(rl) if arguments.sync else rl, out, arguments.address, arguments.role

@@ -22,7 +22,11 @@ from cwm_jax.rl.policy import Publisher
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.step import make_proximal, make_rl_step
 from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.processes import as_first, is_first
 from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
+
+_AGAIN = 0.02  # seconds until the ledger is looked at again
+_PATIENCE = 120.0  # seconds that an entry may take to another machine
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Learning:
 
 class Learner:
     """One learner, on one mesh. `tick` does a step if there is a batch. A context manager; its mesh must be in force.
+
+    On the mesh of several processes each has one and calls the same methods in the same order; they do a step together.
 
     Args:
       experiment: model, optimiser, schedule, mesh, length of the run.
@@ -102,8 +108,24 @@ class Learner:
     def tick(self) -> dict[str, Any] | None:
         """One step, if there is a batch for it; its metrics."""
         with self.hours.spent("pack"):
-            batch = self._gatherer.gather(self.step + 1, self.publisher.version)
+            batch = self._gather()
         return None if batch is None else self._learn(batch)
+
+    def _gather(self) -> Gathered | None:
+        """The batch of the next step, if there is one. The first process decides, others read that in the ledger.
+
+        Raises:
+          TimeoutError: the ledger does not come to this machine.
+        """
+        step = self.step + 1
+        batch = self._gatherer.gather(step, self.publisher.version) if is_first() else None
+        (there,) = as_first(batch is not None)
+        until = time.monotonic() + _PATIENCE
+        while there and batch is None and (batch := self._gatherer.again(step)) is None:
+            if time.monotonic() > until:
+                raise TimeoutError(f"step {step} is not in the ledger here; is the run's folder the same on all hosts?")
+            time.sleep(_AGAIN)
+        return batch
 
     def close(self) -> None:
         """Returns when everything that was begun to be written is."""
@@ -121,7 +143,7 @@ class Learner:
     def _learn(self, gathered: Gathered) -> dict[str, Any]:
         version, spent = self.publisher.version, self.hours.spent
         with spent("h2d"):
-            batch = jax.block_until_ready(RolloutRows(*(jax.device_put(rows, self._place) for rows in gathered.rows)))
+            batch = jax.block_until_ready(RolloutRows(*map(self._on_devices, gathered.rows)))
         with spent("fwd_bwd"):
             proximal_BS = batch.logprobs
             if isinstance(self._learning.objective.surrogate, Decoupled):
@@ -136,11 +158,15 @@ class Learner:
             with spent("ckpt_block"):
                 covered = self._checkpoints.latest or 0  # by a checkpoint that is on disk to its end
                 self._checkpoints.save(self.step, self.state.saved)
-                if (longer := self._learning.spool_steps) is not None:
+                if (longer := self._learning.spool_steps) is not None and is_first():
                     self._spool.delete(self._taken_until(covered - longer))
         ages = figures.by_age(metrics.pop("by_age"))
         told = {name: value.tolist() for name, value in metrics.items()}
         return {"step": self.step, "version": version, **told, "by_age": ages, **figures.of_batch(gathered, version)}
+
+    def _on_devices(self, rows: np.ndarray) -> jax.Array:
+        """An array of the batch, of which every process has the whole."""
+        return jax.make_array_from_callback(rows.shape, self._place, rows.__getitem__)
 
     def _taken_until(self, step: int) -> list[str]:
         """Uids of groups that no checkpoint needs any more."""

@@ -224,7 +224,7 @@ def by_age(terms: Terms, ages_BS: jax.Array, low: float = 0.2, high: float = 0.2
         "clipped_low": (ratios_BS < 1 - low).astype(logs_BS.dtype),
         "clipped_high": (ratios_BS > 1 + high).astype(logs_BS.dtype),
     }
-    classes_BS = jnp.searchsorted(jnp.array(AGES), ages_BS, side="right") - 1
+    classes_BS = sum((ages_BS >= least).astype(jnp.int32) for least in AGES[1:])  # not a search: rows may be cut
     inside_ABS = (classes_BS == jnp.arange(len(AGES))[:, None, None]) * terms.mask
     return {name: (inside_ABS * values_BS).sum(axis=(1, 2)) for name, values_BS in found.items()}
 

@@ -28,6 +28,7 @@ from orbax.checkpoint import v1 as ocp
 from cwm_jax.checkpoints.fingerprint import fingerprint
 from cwm_jax.checkpoints.training import DamagedCheckpoint
 from cwm_jax.files import full_disk, write_json
+from cwm_jax.training.processes import as_first, is_first
 
 _KEPT = 3  # newest versions that stay whoever uses them
 LEASE_SECONDS = 60.0  # without a sign of life, after which a lease counts for nothing
@@ -97,6 +98,8 @@ class Policies:
 class Publisher(Policies):
     """The learner's side: one at a time, in the background. A context manager.
 
+    Of a learner of several processes each has one, and does the same; the first announces and deletes.
+
     Attributes:
       epoch: of this learner.
       version: of the weights that were published last, 0 before the first.
@@ -117,6 +120,8 @@ class Publisher(Policies):
         self.epoch = max((epoch for epoch, _ in numbers), default=0) + 1
         written = [int(path.name.partition(".")[0]) for path in self._weights.glob("[0-9]*")]
         self.version = max([*written, *(version for _, version in numbers)], default=0)
+        # What another process sees may be of this epoch already.
+        self.epoch, self.version = as_first(self.epoch, self.version)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -159,9 +164,9 @@ class Publisher(Policies):
         try:
             with full_disk(self._weights):
                 writing.result()
-            if not orbax_utils.is_checkpoint_finalized(self.folder(told.version)):
-                raise OSError(f"{self.folder(told.version)} was written, but Orbax does not count it as finalised")
-            if jax.process_index() == 0:
+            if is_first():
+                if not orbax_utils.is_checkpoint_finalized(self.folder(told.version)):
+                    raise OSError(f"{self.folder(told.version)} was written, but Orbax does not count it as finalised")
                 told = Publication(**asdict(told) | {"announced": self._clock()})
                 write_json(self._board / told.name, asdict(told))
                 self._collect()
@@ -169,7 +174,7 @@ class Publisher(Policies):
             self._error = error
 
     def _leased(self) -> set[int]:
-        return {version for lease in _leases(self._board, self._clock()) for version in lease.versions}
+        return {version for lease in leases(self._board, self._clock()) for version in lease.versions}
 
     def _collect(self) -> None:
         """Deletes versions that are neither among the newest nor leased: first what announces them."""
@@ -284,8 +289,8 @@ def _numbers(name: str) -> tuple[int, int]:
     return int(epoch), int(version)
 
 
-def _leases(board: Path, now: float) -> list[Lease]:
-    """Those that count."""
+def leases(board: Path, now: float) -> list[Lease]:
+    """Those that count at a time, of the hosts that are there."""
     found = []
     for path in board.glob("lease-*.json"):
         try:

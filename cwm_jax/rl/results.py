@@ -36,8 +36,10 @@ def write_results(rl: Rl, run: Path, came_to: dict[str, Any], seconds: float) ->
     for row in steps:
         for task, rate in row["solved"].items():
             solved[task].append(rate)
-    roles = {role: hours(run, role) for role in ("learner", *(f"sampler-{n}" for n in range(rl.samplers)), "env")}
-    restarts = {name: count for name, count in came_to["restarts"].items() if count}
+    roles = {
+        role: hours(run, role) for role in ("learner", *(f"sampler-{n}" for n in range(rl.samplers)), *_pools(run))
+    }
+    again = {name: count for name, count in came_to["restarts"].items() if count}
     identity = came_to["accounts"].as_json()
     results = {
         "steps": len(steps),
@@ -59,8 +61,8 @@ def write_results(rl: Rl, run: Path, came_to: dict[str, Any], seconds: float) ->
         },
         "idle": {role: _idle(role, spent) for role, spent in roles.items() if spent},
         "hours": roles,
-        "kills_survived": sum(restarts.values()),
-        "restarts": restarts,
+        "kills_survived": sum(again.values()),
+        "restarts": again,
         "tickets_again": came_to["again"],
         "solve_rates": {task: float(np.mean(rates)) for task, rates in sorted(solved.items())},
     }  # fmt: skip
@@ -85,11 +87,19 @@ def hours(run: Path, role: str) -> dict[str, float]:
 
 def taken(run: Path, samplers: int) -> list[dict[str, Any]]:
     """When each host took each version: `announced`, `seen`, `loaded`, `swapped`, seconds since 1970."""
-    found = []
-    for number in range(samplers):
-        lives = {row["began"]: row["weights"] for row in read_figures(run, f"sampler-{number}")}
-        found += [{"host": f"sampler-{number}", **one} for weights in lives.values() for one in weights]
-    return found
+    hosts = [f"sampler-{number}" for number in range(samplers)]
+    return [{"host": host, **one} for host in hosts for row in read_figures(run, host) for one in row["weights"]]
+
+
+def restarts(run: Path) -> dict[str, int]:
+    """How often each role that told figures was started again."""
+    roles = [path.stem for path in (run / "metrics").glob("*.jsonl")]
+    return {role: len({row["began"] for row in read_figures(run, role)}) - 1 for role in roles}
+
+
+def _pools(run: Path) -> list[str]:
+    """Names of the pools of environments that told figures."""
+    return sorted(path.stem for path in (run / "metrics").glob("env*.jsonl"))
 
 
 def _idle(role: str, spent: dict[str, float]) -> float:

@@ -23,7 +23,7 @@ from cwm_jax.envs.env import Env, Task, Transition
 from cwm_jax.files import full_disk
 from cwm_jax.inference.engine import Engine
 from cwm_jax.model.transformer import rebuilder
-from cwm_jax.rl.board import Accounts, Ticket
+from cwm_jax.rl.board import Accounts, Board, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.hours import Hours
@@ -31,6 +31,7 @@ from cwm_jax.rl.learner import Learner
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.sampler import Playground, Sampler
 from cwm_jax.rl.spool import Spool
+from cwm_jax.training.processes import as_first, is_first
 
 _REST = 0.02  # seconds between looks of who has nothing to do
 _TELL = 2.0  # seconds between lines of figures
@@ -99,28 +100,30 @@ def read_figures(run: Path, role: str) -> list[dict[str, Any]]:
 
 
 class LearnerRole:
-    """The learner; returns when the run is at its end."""
+    """The learner, or one of its processes; returns when the run is at its end."""
 
     def __init__(self, rl: Rl):
         self._rl = rl
 
     def run(self, context: Context) -> None:
         rl = self._rl
-        figures = Figures(context.run, "learner")
+        figures = Figures(context.run, "learner") if is_first() else None
         vocab_size = rl.vocab_size(rl.playgrounds())
         with jax.set_mesh(rl.training.mesh_shape.build()):
             with Learner(rl.training, rl.learning, context.run, vocab_size) as learner:
-                while not learner.done and not context.stop():
-                    if (told := learner.tick()) is not None:
-                        figures.tell({**told, "hours": learner.hours.told(), "epoch": learner.publisher.epoch})
-                        continue
-                    with learner.hours.spent("wait_batch"):
-                        time.sleep(_REST)
-                    if figures.due:
-                        figures.tell({"hours": learner.hours.told(), "epoch": learner.publisher.epoch})
+                while not learner.done and not any(as_first(context.stop())):  # all processes end at the same step
+                    if (told := learner.tick()) is None:
+                        with learner.hours.spent("wait_batch"):
+                            time.sleep(_REST)
+                    if figures and (told or figures.due):
+                        self._tell(figures, learner, told or {})
                 with learner.hours.spent("publish_block"):
                     learner.publisher.wait()
-            figures.tell({"hours": learner.hours.told(), "epoch": learner.publisher.epoch})
+            if figures:
+                self._tell(figures, learner, {})
+
+    def _tell(self, figures: Figures, learner: Learner, told: dict[str, Any]) -> None:
+        figures.tell({**told, "hours": learner.hours.told(), "epoch": learner.publisher.epoch})
 
 
 class SamplerRole:
@@ -199,7 +202,9 @@ class SamplerRole:
             figures.tell(self._told(sampler))
 
     def _told(self, sampler: Sampler) -> dict[str, Any]:
+        """A line of figures: sums since the role began, and the weights that it took since the last line."""
         counts = sampler.engine.counts
+        weights, sampler.told_of_weights = sampler.told_of_weights, []
         return {
             "hours": sampler.hours.told(),
             "version": sampler.engine.version,
@@ -209,7 +214,7 @@ class SamplerRole:
             "swaps": counts.swaps,
             "duplicates": sampler.duplicates,
             "lease_retries": sampler.retries,
-            "weights": sampler.told_of_weights,
+            "weights": weights,
         }
 
     def _playgrounds(self, context: Context, held_out: bool) -> dict[str, Playground]:
@@ -225,24 +230,30 @@ class SamplerRole:
 class Pool(Protocol):
     """Environments that run elsewhere."""
 
-    def start(self, env: str, held_out: bool, task: Task) -> tuple[int, Transition, int]:
-        """Begins an episode: its number, the prompt, and tokens that the first action may have."""
+    def start(self, env: str, held_out: bool, task: Task) -> tuple[Any, Transition, int]:
+        """Begins an episode: what it is known by, the prompt, and tokens that the first action may have."""
 
-    def step(self, episode: int, action: Sequence[int]) -> tuple[Transition, int]:
+    def step(self, episode: Any, action: Sequence[int]) -> tuple[Transition, int]:
         """Takes an action; and tokens that the next one may have. One that ends is closed."""
 
-    def close(self, episode: int) -> None:
+    def close(self, episode: Any) -> None:
         """Ends an episode."""
 
 
 class EnvironmentRole:
-    """A pool of environments, each episode in one of its threads."""
+    """A pool of environments, each episode in one of its threads.
 
-    def __init__(self, rl: Rl, run: Path):
+    Args:
+      rl: the configuration.
+      run: its folder.
+      name: of the pool, in figures.
+    """
+
+    def __init__(self, rl: Rl, run: Path, name: str = "env"):
         self._envs = {held_out: rl.playgrounds(held_out) for held_out in (False, True)}
         self._episodes: dict[int, tuple[Env, Any]] = {}
         self._numbers = count()
-        self._figures = Figures(run, "env")
+        self._figures = Figures(run, name)
         self._hours = Hours("boot", "exec", "close", "idle")
         self._busy = Counter[str]()
         self._since = time.monotonic()
@@ -297,9 +308,9 @@ class EnvironmentRole:
 
 @dataclass
 class _Handle:
-    """An episode elsewhere: its number, the room of its next action, and whether it has ended."""
+    """An episode elsewhere: what it is known by, the room of its next action, and whether it has ended."""
 
-    number: int
+    number: Any
     room: int
     over: bool = False
 
@@ -335,6 +346,19 @@ class PooledEnv:
     def close(self, state: _Handle) -> None:
         if not state.over:  # else the pool has closed it
             self._pool.close(state.number)
+
+
+def board_of(rl: Rl, run: Path) -> Board:
+    """The board of a run."""
+    tasks = {name: [task.name for task in one.env.tasks()] for name, one in rl.playgrounds().items()}
+    return Board(run, rl.curriculum.order(tasks), rl.admission, rl.ttl)
+
+
+def compile_once(run: Path) -> None:
+    """Keeps what this process compiles in the run's folder, where who is started again finds it."""
+    jax.config.update("jax_compilation_cache_dir", str(run / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def pin(core: int) -> None:

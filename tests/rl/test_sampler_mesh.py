@@ -69,5 +69,5 @@ def test_it_draws_the_same_on_four_devices(tmp_path):
 
 
 def test_a_mesh_that_the_engine_cannot_use_is_refused():
-    with pytest.raises(ValueError, match="Rl.inference_mesh.*tensor alone"):
+    with pytest.raises(ValueError, match=r"Rl\.inference_mesh.*tensor alone"):
         replace(RL, inference_mesh=MeshShape(fsdp=2))

@@ -4,6 +4,7 @@ After a wanted change: GOLDEN=write pytest tests/tpu_scripts/test_rl_launch.py, 
 """
 
 import os
+import shlex
 import stat
 import subprocess
 
@@ -50,7 +51,7 @@ def jobs(project) -> dict[str, dict]:
     """The jobs of the JobSet that was applied, by name."""
     (jobset,) = yaml.safe_load_all((project.root / "runs/submit/my-rl.yaml").read_text())
     assert (jobset["kind"], jobset["metadata"]["name"]) == ("JobSet", "my-rl")
-    assert jobset["spec"]["successPolicy"]["targetReplicatedJobs"] == ["learner"]
+    assert jobset["spec"]["successPolicy"]["targetReplicatedJobs"] == ["board"]
     return {job["name"]: job for job in jobset["spec"]["replicatedJobs"]}
 
 
@@ -58,9 +59,9 @@ def test_the_jobset_has_the_slices(project):
     project.answers = [("get configmap", '{"v5p-512":"64"}', 0)]
     assert project.script("rl", *WORDS, **SLICES, **TARGETS["rl-gke"]).returncode == 0
     found = jobs(project)
-    assert list(found) == ["head", "environments", "samplers", "learner"], "the head is there before who looks for it"
+    assert list(found) == ["board", "environments", "samplers", "learner"]
     pods = {name: (job["replicas"], job["template"]["spec"]["parallelism"]) for name, job in found.items()}
-    assert pods == {"head": (1, 1), "environments": (1, 2), "samplers": (3, 1), "learner": (1, 64)}
+    assert pods == {"board": (1, 1), "environments": (1, 2), "samplers": (3, 1), "learner": (1, 64)}
     for name, shape in (("samplers", "2x2x1"), ("learner", "4x8x8")):
         pod = found[name]["template"]["spec"]["template"]["spec"]
         assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == shape
@@ -78,7 +79,7 @@ printf '%s\\0' "$@" >"$CALLS.rl"
 """
 
 
-def plays(project, role: str, worker: str, arguments: str) -> subprocess.CompletedProcess:
+def plays(project, call: str, **env: str) -> subprocess.CompletedProcess:
     """A machine of the run that is set up; `ray` and `python` only note their calls."""
     venv = project.root / ".venv" / "bin"
     venv.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def plays(project, role: str, worker: str, arguments: str) -> subprocess.Complet
     for name in ("requirements.txt", "requirements-tpu.txt"):
         (project.root / name).write_text("")
     (project.root / ".venv" / ".requirements-tpu").write_text("")
-    return project.bash("-c", f"bash tpu_scripts/worker/ray.sh {role} head {arguments}", TPU_WORKER_ID=worker)
+    return project.bash("-c", f"bash tpu_scripts/worker/{call}", **env)
 
 
 def noted(project) -> str:
@@ -98,22 +99,38 @@ def noted(project) -> str:
     return said
 
 
-def test_each_role_joins_and_the_first_host_of_the_learner_runs_it(project):
+def received(project) -> list[str]:
+    """What `python` was called with."""
+    return (project.root.parent / "calls.rl").read_text().split("\0")[:-1]
+
+
+RL = ["-m", "cwm_jax", "rl", f"--gin_file={EXPERIMENT}", *WORDS[1:], "--out", "/mnt/my runs"]
+
+
+def test_each_pod_of_the_jobset_plays_its_role(project):
     project.answers = [("get configmap", '{"v5p-512":"64"}', 0)]
     project.script("rl", *WORDS, **SLICES | {"OUT": "/mnt/my runs", "CODE": "gs://b/c"}, TARGET="gke")
-    command = jobs(project)["learner"]["template"]["spec"]["template"]["spec"]["containers"][0]["command"][2]
-    words = command.partition("ray.sh learner my-rl-head-0-0.my-rl ")[2]
-    assert project.calls
-    done = plays(project, "learner", "0", words)
+    pods = {"board-0-0": "board", "environments-0-1": "env-1", "samplers-2-0": "sampler-2", "learner-0-63": "learner"}
+    found = jobs(project)
+    for pod, role in pods.items():
+        job = found[pod.partition("-")[0]]
+        command = job["template"]["spec"]["template"]["spec"]["containers"][0]["command"][2]
+        done = plays(project, command.partition("tpu_scripts/worker/")[2], HOSTNAME=f"my-rl-{pod}")
+        assert done.returncode == 0, done.stderr
+        assert received(project) == [*RL, "--role", role]
+
+
+def test_each_machine_joins_ray_and_the_first_host_of_the_learner_runs_it(project):
+    words = shlex.join(RL[3:])
+    done = plays(project, f"ray.sh learner head 64 {words}", TPU_WORKER_ID="0")
     assert done.returncode == 0, done.stderr
-    assert noted(project) == 'ray start --address=head:6379 --resources={"learner": 1}\n'
-    received = (project.root.parent / "calls.rl").read_text().split("\0")[:-1]
-    files = [f"--gin_file={EXPERIMENT}", *WORDS[1:]]
-    assert received == ["-m", "cwm_jax", "rl", *files, "--out", "/mnt/my runs", "--address", "auto"]
-    for role, worker in (("learner", "3"), ("sampler", "0"), ("environments", "")):
-        assert plays(project, role, worker or "0", "").returncode == 143, "it leaves when it is told to"
-        assert noted(project) == f'ray start --address=head:6379 --resources={{"{role}": 1}} --block\n'
-    plays(project, "head", "", "")
+    assert noted(project) == 'ray start --address=head:6379 --resources={"learner": 64}\n'
+    assert received(project) == [*RL, "--address", "auto"]
+    for call, worker in ((f"learner head 64 {words}", "3"), ("sampler head", "0"), ("environments head", "0")):
+        assert plays(project, f"ray.sh {call}", TPU_WORKER_ID=worker).returncode == 143, "it leaves when it is told to"
+        role, amount = call.split()[0], 64 if "learner" in call else 1
+        assert noted(project) == f'ray start --address=head:6379 --resources={{"{role}": {amount}}} --block\n'
+    plays(project, "ray.sh head head")
     assert noted(project).startswith("ray start --head --port=6379")
 
 
@@ -124,6 +141,7 @@ def test_each_role_joins_and_the_first_host_of_the_learner_runs_it(project):
         ({"SAMPLERS": "0"}, "numbers from 1 on"),
         ({"SLICES": "2"}, "the learner is one slice"),
         ({"SAMPLER_TOPOLOGY": "v5p:3x3x3"}, "a slice of v5p is"),
+        ({"SAMPLER_TOPOLOGY": "v5p:2x2x2"}, "has 2 hosts: a sampler is one"),
     ],
 )
 def test_bad_settings_say_what_to_write(project, settings, complaint):

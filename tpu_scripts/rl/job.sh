@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # One job of a JobSet: rl_yaml JOB COUNT PODS NODES RESOURCES, and the commands FETCH and WORDS, quoted for YAML.
 # Whoever is not the learner may die and is started again alone; a learner that loses a host starts anew, and all with it.
+# The run is at its end when the board is, which writes the results.
 rl_yaml() {
   local tries=1000 notes={}
   if [[ $1 == learner ]]; then

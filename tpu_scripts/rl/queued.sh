@@ -41,7 +41,7 @@ rl_create() {
     rl_tpus "$NAME-samplers" "--node-count=$SAMPLERS" "--node-prefix=$NAME-sampler"
   fi
   source tpu_scripts/topology.sh
-  rl_flags learner --gin_file="$1" "${@:2}" --out "$OUT"
+  rl_flags learner "$TPU_HOSTS" --gin_file="$1" "${@:2}" --out "$OUT"
   rl_tpus "$NAME-learner" "--node-id=$NAME-learner"
 }
 

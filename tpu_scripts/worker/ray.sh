@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Plays a role in reinforcement learning: joins the Ray cluster of HEAD, again and again until this machine goes away. The
 # first host of the learner also runs it; the arguments are those of `python -m cwm_jax rl`, and the same call goes on.
-#   bash tpu_scripts/worker/ray.sh head|environments|sampler|learner HEAD [--gin_file=F [--gin.Class.field=VALUE …] --out OUT]
+#   bash tpu_scripts/worker/ray.sh head|environments|sampler HEAD
+#   bash tpu_scripts/worker/ray.sh learner HEAD HOSTS --gin_file=F [--gin.Class.field=VALUE …] --out OUT
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-role=$1 head=$2
-shift 2
+role=$1 head=$2 hosts=${3:-1}
+shift $(($# < 3 ? 2 : 3))
 bash tpu_scripts/worker/setup.sh
 PATH=$PWD/.venv/bin:$PATH
 if [[ $role == head ]]; then exec ray start --head --port=6379 --num-cpus=1 --block; fi
 
-join=(ray start "--address=$head:6379" "--resources={\"$role\": 1}")
-# GKE says which host of its slice this is; TPU VMs ask.
+# A host of the learner tells how many there are (cwm_jax/rl/on_ray.py).
+join=(ray start "--address=$head:6379" "--resources={\"$role\": $hosts}")
 first() {
   local metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
   [[ ${TPU_WORKER_ID:-$(curl -fs -H Metadata-Flavor:Google $metadata)} == 0 ]]

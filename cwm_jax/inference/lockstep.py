@@ -1,0 +1,93 @@
+"""One engine on the devices of several processes: the first decides, all make the same calls in the same order.
+
+Before a step and before a swap the first process tells the others what was called since: one control word (rl.md, G.6).
+So all take new weights between the same two steps. What an engine does follows from its calls alone, and every process
+computes its part of each program; nothing else has to be agreed on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from cwm_jax.inference.engine import Counts, Engine, EngineConfig
+from cwm_jax.inference.request import Finish, Request, Token
+from cwm_jax.inference.scheduler import Scheduler
+from cwm_jax.model.transformer import Params
+from cwm_jax.training.processes import told_by_first
+
+
+class Leading:
+    """The engine of the first process, used as an `Engine`; the others are in `follow`. Its mesh must be in force."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._calls: list[tuple[str, tuple]] = []
+
+    @property
+    def config(self) -> EngineConfig:
+        return self._engine.config
+
+    @property
+    def counts(self) -> Counts:
+        return self._engine.counts
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return self._engine.scheduler
+
+    @property
+    def version(self) -> int:
+        return self._engine.version
+
+    @property
+    def busy(self) -> bool:
+        return self._engine.busy
+
+    def submit(self, request: Request) -> int:
+        number = self._engine.submit(request)  # what cannot be answered is told to nobody
+        self._calls.append(("submit", (request,)))
+        return number
+
+    def cancel(self, number: int) -> None:
+        self._calls.append(("cancel", (number,)))
+        self._engine.cancel(number)
+
+    def forget(self, numbers: Iterable[int]) -> None:
+        numbers = tuple(numbers)
+        self._calls.append(("forget", (numbers,)))
+        self._engine.forget(numbers)
+
+    def swap(self, params: Params, version: int) -> None:
+        """As `Engine.swap`; the others take what they hold of that version, and this waits for them."""
+        self._tell("swap", version)
+        self._engine.swap(params, version)
+
+    def step(self) -> list[tuple[int, Token | Finish]]:
+        self._tell("step")
+        return self._engine.step()
+
+    def leave(self) -> None:
+        """Lets the others go."""
+        self._tell("leave")
+
+    def _tell(self, name: str, *args: Any) -> None:
+        told_by_first([*self._calls, (name, args)])
+        self._calls.clear()
+
+
+def follow(engine: Engine, weights: Callable[[int], Params]) -> Iterator[list[tuple[int, Token | Finish]]]:
+    """Any other process: makes the calls of the first until that leaves; what came out of each step.
+
+    Args:
+      engine: made as that of the first process was.
+      weights: gives those of a version; the others wait meanwhile.
+    """
+    while True:
+        for name, args in told_by_first(None):
+            if name == "leave":
+                return
+            if name == "swap":
+                engine.swap(weights(*args), *args)
+            elif name == "step":
+                yield engine.step()
+            else:
+                getattr(engine, name)(*args)
