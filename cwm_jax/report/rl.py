@@ -93,7 +93,7 @@ class Told(NamedTuple):
 
     def weights(self, host: str) -> list[dict[str, float]]:
         """When a host took each version: `version` and `STAGES`, seconds since 1970."""
-        return [one for row in self.lives(host) for one in row.get("weights", ())]
+        return [one for row in self.roles[host] for one in row.get("weights", ())]
 
 
 def rl_report(run: str | Path) -> Path:

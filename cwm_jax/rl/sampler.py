@@ -85,7 +85,8 @@ class Sampler:
       hours: where its time goes.
       duplicates: groups that somebody else had sealed.
       retries: weights that were gone or damaged when they were loaded.
-      told_of_weights: for each version that was taken, when it was announced, seen, loaded and swapped in.
+      told_of_weights: for each version that was taken, when it was announced, seen, loaded and swapped in; who tells it
+        on empties it.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def finished(tmp_path):
     write_lines(run / "metrics" / "sampler-0.jsonl", [sampler_row(0, BEGAN, range(1, 9))])
     lives = [
         sampler_row(1, BEGAN, range(1, 3)),
-        sampler_row(1, BEGAN, range(1, 5)),
+        sampler_row(1, BEGAN, range(3, 5)),
         sampler_row(1, BEGAN + 60, range(5, 8)),
     ]
     write_lines(run / "metrics" / "sampler-1.jsonl", lives)
