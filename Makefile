@@ -7,7 +7,7 @@ CORPUS := runs/corpus
 CHAIN := runs/chain
 EXPERIMENT := experiments/tiny/strawberry.gin
 
-.PHONY: run test chain rl rl-kill bootstrap corpus aot lint setup setup-dev benchmarks clean
+.PHONY: run test chain rl rl-kill rl-soak rl-matrix bootstrap corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
@@ -34,6 +34,14 @@ rl: setup
 # Kills the roles of a run at random, twenty times, and the command itself twice; writes experiments/rl/kills.json.
 rl-kill: setup-dev
 	$(BIN)/python -m pytest tests/rl/test_kills.py -m kills
+
+# Half an hour of all roles, watched for memory and open files that pile up; writes experiments/rl/soak.json.
+rl-soak: setup-dev
+	$(BIN)/python -m pytest tests/rl/test_soak.py -m soak
+
+# Staleness 0, 1, 4, 8, caches kept and read anew, three seeds; goes on where it was stopped; writes experiments/rl/matrix.json.
+rl-matrix: setup
+	$(BIN)/python experiments/rl/matrix.py
 
 # RL, SFT on what passed there, RL again, on the toy.
 bootstrap: setup

@@ -1,0 +1,173 @@
+"""Staleness 0, 1, 4 and 8, caches kept and read anew at a swap, three seeds: does it learn alike (T10)?
+
+    make rl-matrix      (python experiments/rl/matrix.py [--staleness 0 4] [--kv keep] [--seeds 0])
+
+Writes experiments/rl/matrix.json. Every cell that is done is kept in runs/rl-matrix/, so the same call goes on where it
+was stopped; delete that folder to begin anew. All roles of a cell are in one process, in turns (`cwm_jax.rl.together`),
+so a cell gives the same numbers every time; two cells run at once, each on a core of its own.
+
+Staleness is really there: the engine has room for all groups that admission lets begin, and swaps weights after every
+single token, so groups are drawn while the learner goes on, and wait for it. `age` tells how old tokens were.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file from anywhere
+
+import numpy as np
+
+from cwm_jax.files import write_json
+from cwm_jax.report.progress import progress
+from cwm_jax.rl.cli import load
+from cwm_jax.rl.examiner import read_examinations
+from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.roles import pin
+from cwm_jax.rl.together import run_together, together
+
+COMMAND = "make rl-matrix"
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = Path(__file__).with_suffix(".json")
+CELLS = ROOT / "runs/rl-matrix"
+GIN = ROOT / "experiments/tiny/reverse.gin"
+STALENESS, KV, SEEDS = (0, 1, 4, 8), ("keep", "recompute"), (0, 1, 2)
+GOAL = 0.9  # of held-out reward (T10)
+CORES = 2
+
+
+class Cell(NamedTuple):
+    """What differs."""
+
+    staleness: int
+    kv: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Where what came of it is kept."""
+        return CELLS / f"staleness-{self.staleness} {self.kv} seed-{self.seed}.json"
+
+    @property
+    def rl(self) -> Rl:
+        """Its configuration: a step takes the groups of `reverse.gin`, at every staleness as many."""
+        groups, members = 8, 8
+        begun = groups * (self.staleness + 1)
+        changes = {
+            "Rl.steps": 250, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
+            "Admission.staleness": self.staleness, "Admission.groups": groups, "Batching.groups": groups,
+            "Batching.tokens": 512, "Drawing.kv": f'"{self.kv}"', "Sampling.members": members,
+            "Sampling.groups": begun, "EngineConfig.slots": begun * members, "EngineConfig.steps": 1,
+        }  # fmt: skip
+        return load([str(GIN)], [f"{name}={value}" for name, value in changes.items()])
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Runs a cell to its end; what came of it, which is kept."""
+    began, steps = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        with together(cell.rl, run) as roles:
+            run_together(roles.learner, roles.samplers, lambda _, told: steps.append(told))
+            if not roles.board.accounts().holds:
+                raise ArithmeticError(f"the accounts of {cell} do not add up: {roles.board.accounts()}")
+        held_out = {one["step"]: one["environments"]["reverse"]["reward"] for one in read_examinations(run)}
+    told = {**cell._asdict(), "seconds": time.monotonic() - began, "held_out": held_out, **_figures(steps)}
+    write_json(cell.path, told)
+    return told
+
+
+def _figures(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Of all tokens that were learnt from; the first tenth of the steps, where queues fill, apart from ages."""
+    ages = np.concatenate([np.repeat(np.arange(len(row["age"])), row["age"]) for row in steps[len(steps) // 10 :]])
+    classes = [row["by_age"] for row in steps]
+    tokens = np.array([row["tokens"] for row in classes])
+
+    def mean(name: str) -> float:
+        values = np.array([[value or 0.0 for value in row[name]] for row in classes])
+        return float((values * tokens).sum() / tokens.sum())
+
+    return {
+        "age": float(ages.mean()), "oldest": int(ages.max()), "clipped": mean("clip_low") + mean("clip_high"),
+        "gap": mean("gap"), "segments": float(np.mean([row["segments"] for row in steps])),
+    }  # fmt: skip
+
+
+def summary(cells: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each staleness and treatment of caches, over its seeds."""
+    cells, rows = list(cells), []
+    for staleness, kv in sorted({(one["staleness"], one["kv"]) for one in cells}):
+        some = [one for one in cells if (one["staleness"], one["kv"]) == (staleness, kv)]
+        after = [one["held_out"][max(one["held_out"], key=int)] for one in some]
+        rows.append(
+            {
+                "staleness": staleness, "kv": kv, "seeds": len(some), "reward": float(np.mean(after)),
+                "spread": float(np.ptp(after)), "least": min(after),
+                **{name: float(np.mean([one[name] for one in some]))
+                   for name in ("age", "clipped", "gap", "segments", "seconds")},
+                "oldest": max(one["oldest"] for one in some),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _prepare(cores: Any, compiled: str) -> None:
+    """A process for cells, on a core that no other has."""
+    os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    pin(cores.get())
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", compiled)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def run_all(cells: Sequence[Cell]) -> None:
+    """Runs those that are not done."""
+    missing = [cell for cell in cells if not cell.path.exists()]
+    context = get_context("spawn")
+    with tempfile.TemporaryDirectory() as compiled, context.Manager() as manager:
+        cores = manager.Queue()
+        for core in range(CORES):
+            cores.put(core)
+        with (
+            ProcessPoolExecutor(CORES, context, _prepare, (cores, compiled)) as pool,
+            progress("rl-matrix", len(missing), unit="cells") as bar,
+        ):
+            running = [pool.submit(run_cell, cell) for cell in missing]
+            for done, future in enumerate(as_completed(running), start=1):
+                told = future.result()
+                bar.update(done, f"{Cell(*map(told.get, Cell._fields))}: {told['held_out'][max(told['held_out'])]:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--staleness", nargs="+", type=int, default=STALENESS, help="those alone")
+    parser.add_argument("--kv", nargs="+", choices=KV, default=KV, help="those alone")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="those alone")
+    arguments = parser.parse_args()
+    run_all([Cell(*one) for one in product(arguments.staleness, arguments.kv, arguments.seeds)])
+    cells = [json.loads(path.read_text()) for path in sorted(CELLS.glob("*.json"))]
+    rows = summary(cells)
+    for row in rows:
+        print(
+            f"staleness {row['staleness']}, {row['kv']:>9}: reward {row['reward']:.3f} (least {row['least']:.3f}), age "
+            f"{row['age']:.2f}, at most {row['oldest']}; clipped {row['clipped']:.1%}, gap {row['gap']:.4f}"
+        )
+    met = all(row["least"] >= GOAL for row in rows)
+    print(f"held-out reward of {GOAL} and more everywhere: {'yes' if met else 'no'}")
+    if len(cells) == len(STALENESS) * len(KV) * len(SEEDS):
+        write_json(TABLE, {"command": COMMAND, "goal": GOAL, "met": met, "rows": rows, "cells": cells})
+
+
+if __name__ == "__main__":
+    main()
