@@ -37,6 +37,8 @@ class Sealed:
       sha256: of that file.
       tokens: of agents, in all.
       versions: oldest and newest weights that drew one; None where there is none.
+      at: when it was sealed, nanoseconds since 1970; finer than the clocks of file systems, so that what one process
+        seals has an order.
     """
 
     uid: str
@@ -48,6 +50,7 @@ class Sealed:
     sha256: str
     tokens: int
     versions: tuple[int, int] | None
+    at: int = 0
 
 
 class Spool:
@@ -74,7 +77,7 @@ class Spool:
         tokens = sum(one.agent_tokens for one in group.trajectories)
         sealed = Sealed(
             group.uid, group.task, group.worker, group.attempt, name, len(group.trajectories), _sha256(path), tokens,
-            group.versions,
+            group.versions, time.time_ns(),
         )  # fmt: skip
         if not create_whole(manifest, json.dumps(asdict(sealed))):
             path.unlink()
@@ -94,13 +97,11 @@ class Spool:
         new = []
         for uid in present.keys() - self._known.keys():
             try:
-                path = self.folder / present[uid]
-                new.append((path.stat().st_mtime_ns, uid, json.loads(path.read_text())))
+                told = json.loads((self.folder / present[uid]).read_text())
             except FileNotFoundError:
                 continue  # it was deleted just now
-        for _, uid, told in sorted(new, key=lambda one: one[:2]):
-            versions = tuple(told["versions"]) if told["versions"] else None
-            self._known[uid] = Sealed(**told | {"versions": versions})
+            new.append(Sealed(**told | {"versions": tuple(told["versions"]) if told["versions"] else None}))
+        self._known |= {one.uid: one for one in sorted(new, key=lambda one: (one.at, one.uid))}
         return dict(self._known)
 
     def read(self, sealed: Sealed) -> Group:

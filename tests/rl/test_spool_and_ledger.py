@@ -86,6 +86,15 @@ def test_new_groups_stand_behind_old_ones(tmp_path):
     assert len(spool.sealed()) == 3
 
 
+def test_groups_stand_in_the_order_in_which_they_were_sealed(tmp_path):
+    """However coarse the clock of the file system is; else a run would not be the same every time."""
+    spool, uids = Spool(tmp_path), [f"{number:024d}" for number in (5, 2, 9, 1)]
+    for uid in uids:
+        spool.seal(group(uid))
+        os.utime(tmp_path / f"{uid}.json", ns=(10**18, 10**18))
+    assert list(Spool(tmp_path).sealed()) == uids
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
 def test_damage_is_noticed(tmp_path, damage):
     spool = Spool(tmp_path)
