@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 
 class Terms(NamedTuple):
@@ -231,6 +232,10 @@ def by_age(terms: Terms, ages_BS: jax.Array, low: float = 0.2, high: float = 0.2
 
 def _of_own(values_BS: jax.Array, segments_BS: jax.Array) -> jax.Array:
     """At each place the sum over its trajectory."""
-    S = values_BS.shape[1]
+    S, lies = values_BS.shape[1], jax.typeof(values_BS).sharding.spec
+    cut = not jax.sharding.get_abstract_mesh().empty
+    if cut:  # a trajectory may lie on several devices; its numbers are few beside the rest of a step
+        values_BS, segments_BS = (jax.sharding.reshard(x, P(lies[0], None)) for x in (values_BS, segments_BS))
     sums_BS = jax.vmap(lambda values, segments: jax.ops.segment_sum(values, segments, S + 1))(values_BS, segments_BS)
-    return jnp.take_along_axis(sums_BS, segments_BS, axis=1)
+    own_BS = jnp.take_along_axis(sums_BS, segments_BS, axis=1)
+    return jax.sharding.reshard(own_BS, lies) if cut else own_BS
