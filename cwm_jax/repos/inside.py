@@ -1,7 +1,8 @@
 """Runs a project's tests: the script that runs in the sandbox, in the project's own environment.
 
 Arguments: the file descriptor of the report, the seconds of one test, the project, the file of a plugin or "", and
-arguments of pytest. The report has one line of JSON for each test, `[name, outcome, detail]`.
+arguments of pytest. The report has one line of JSON for each test, `[name, outcome, detail]`, and before them one of
+the outcome `collected`, whose detail is how many there are to be: code that is tested may end the run.
 """
 
 import importlib.util
@@ -44,6 +45,9 @@ class Report:
         if report.when == "call" or report.outcome != "passed":
             outcome = "hung" if report.failed and self._late else report.outcome
             self._write(report.nodeid, outcome, report.longreprtext)
+
+    def pytest_collection_finish(self, session) -> None:
+        self._write("", "collected", str(len({item.nodeid for item in session.items})))
 
     def pytest_collectreport(self, report) -> None:
         if report.failed:

@@ -109,6 +109,8 @@ def _outcome(entries: list[tuple[str, str, str]], status: int | None, errors: st
           for kind in ("passed", "failed", "hung", "skipped", "not collected")}  # fmt: skip
     failed = by["not collected"] | by["failed"] | by["hung"]
     passed = tuple(test for test in by["passed"] if test not in failed)  # its teardown may fail after it
+    collected = next((int(detail) for _, kind, detail in entries if kind == "collected"), None)
+    early = collected is None or len({*by["passed"], *failed, *by["skipped"]}) < collected
     detail = next((f"{test}: {what}" for test, what in failed.items()), errors[-_DETAIL:])
     if status is None:
         verdict, detail = "tests hang", f"the run took more than its time; last: {entries[-1][0] if entries else ''}"
@@ -118,6 +120,8 @@ def _outcome(entries: list[tuple[str, str, str]], status: int | None, errors: st
         verdict = "tests fail" if passed else "tests cannot be collected"
     elif by["hung"]:
         verdict = "tests hang"
+    elif status == 0 and early:
+        verdict, detail = "the run died", "it ended, with status 0, before all tests had run"
     elif status == _NOTHING_COLLECTED or (status == 0 and not passed):
         verdict, detail = "no tests", "pytest finds none, or skips them all"
     else:
