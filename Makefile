@@ -65,6 +65,7 @@ benchmarks: setup-dev
 	$(BIN)/python benchmarks/convert_memory.py --out benchmarks/results/convert_memory.json
 	$(BIN)/python benchmarks/decode.py --out benchmarks/results/decode.json
 	$(BIN)/python benchmarks/serving.py --out benchmarks/results/serving.json
+	$(BIN)/python benchmarks/rl_async.py --out benchmarks/results/rl_async.json
 
 setup: $(VENV)/.requirements $(VENV)/.bubblewrap $(VENV)/.native
 

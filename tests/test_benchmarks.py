@@ -95,3 +95,16 @@ def test_the_recorder_is_compared_with_others_that_record_the_same(case):
         assert row.keys() == KEYS
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"], rel=0.05, abs=0.01)
         assert row["bound"] > row["theirs"]
+
+
+def test_asynchronous_rl_is_compared_with_synchronous(tmp_path):
+    out = tmp_path / "result.json"
+    command = [sys.executable, "benchmarks/rl_async.py", "--quick", "--part", "engines", "caches", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert all(row.keys() == KEYS for row in rows)
+    assert [row["case"].split()[0] for row in rows] == ["R4"] * 4 + ["R5", "R6", "R10"]
+    for row in rows:
+        ours, theirs = (row["ours"], row["theirs"]) if row["unit"] == "tokens/s" else (row["theirs"], row["ours"])
+        assert row["ratio"] == pytest.approx(ours / theirs, rel=2e-2)
