@@ -32,7 +32,7 @@ from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon
 from cwm_jax.training.schedules import WarmupConstantDecay, WarmupCosine
-from cwm_jax.training.start import FreshStart, TrainedRun, Weights
+from cwm_jax.training.start import FreshStart, Weights
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Start:
     """
 
     model: ModelConfig
-    weights: FreshStart | Weights | TrainedRun
+    weights: FreshStart | Weights
     vocabulary_file: Path | None = None
 
     @cached_property
@@ -146,7 +146,7 @@ class Rl:
         if (folder / "config.gin").exists():
             model = config.load([folder / "config.gin"], [], Experiment).model
             path = folder / "data" / VOCABULARY
-            return Start(model, TrainedRun(str(folder)), path if path.exists() else None)
+            return Start(model, Weights(str(folder)), path if path.exists() else None)
         path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)
         if path is None:
             raise FileNotFoundError(

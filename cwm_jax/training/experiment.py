@@ -15,7 +15,7 @@ from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.training.guard import SkipBadSteps
 from cwm_jax.training.optimizers import AdamW, Muon
 from cwm_jax.training.schedules import Progress, WarmupConstantDecay, WarmupCosine
-from cwm_jax.training.start import Continue, FreshStart, TrainedRun, Weights
+from cwm_jax.training.start import Continue, FreshStart, Weights
 from cwm_jax.training.trainable import AllWeights, LoRA
 
 
@@ -43,7 +43,7 @@ class Experiment:
     data: DataConfig | PreparedRows = field(default_factory=DataConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    start: FreshStart | Weights | TrainedRun | Continue = field(default_factory=FreshStart)
+    start: FreshStart | Weights | Continue = field(default_factory=FreshStart)
     trainable: AllWeights | LoRA = field(default_factory=AllWeights)
     optimizer: Muon | AdamW = field(default_factory=Muon)
     schedule: WarmupConstantDecay | WarmupCosine = field(default_factory=WarmupConstantDecay)

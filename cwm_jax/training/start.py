@@ -1,4 +1,4 @@
-"""Where a run starts: from random weights, weights on disk, those of an earlier run, or all that it was. Components.
+"""Where a run starts: from random weights, from weights on disk, or from where an earlier run ended. Each a component.
 
 What a run continues counts on in its schedule: `steps` of the optimiser and `tokens` seen before the first step.
 """
@@ -30,10 +30,10 @@ class FreshStart:
 
 @dataclass(frozen=True)
 class Weights:
-    """From a folder that `convert --to orbax` or `export` wrote; the optimiser starts anew.
+    """From weights that lie in a folder; the optimiser starts anew.
 
     Attributes:
-      folder: where the weights are.
+      folder: that `convert --to orbax` or `export` wrote, or of an earlier run, whose newest checkpoint counts.
     """
 
     folder: str
@@ -52,12 +52,11 @@ class Weights:
           FileNotFoundError: the folder holds no weights.
           ValueError: they are damaged, or of another shape of model.
         """
+        if (Path(self.folder) / "config.gin").exists():
+            return self._of_run(model, shapes)
         reader = WeightsReader(Path(self.folder))
         there = reader.index
-        fields = [(name, getattr(there.model, name), getattr(model, name)) for name in SHAPE]
-        fields += [("vocab_size", there.vocab_size, shapes["embed"].shape[0])]
-        if wrong := [f"{name} {found} there, {wanted} here" for name, found, wanted in fields if found != wanted]:
-            raise ValueError(f"Weights.folder={self.folder} holds another model: {'; '.join(wrong)}")
+        self._check(there.model, there.vocab_size, model, shapes)
 
         def place(name: str, array: np.ndarray) -> jax.Array:
             sharding = (shapes["blocks"] | shapes)[name].sharding
@@ -65,27 +64,21 @@ class Weights:
 
         return stacked(reader, place)
 
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """From the newest checkpoint of an earlier run: its weights alone; the optimiser starts anew.
-
-    Attributes:
-      folder: of the run.
-    """
-
-    folder: str
-    steps: ClassVar[int] = 0
-    tokens: ClassVar[int] = 0
-
-    def weights(self, model: ModelConfig, shapes: Params, fresh: Callable[[], Params]) -> Params:
-        """As `Weights.weights`."""
+    def _of_run(self, model: ModelConfig, shapes: Params) -> Params:
         from cwm_jax.training.experiment import Experiment  # which names this class
         from cwm_jax.training.state import trained_weights
 
         experiment = config.load([Path(self.folder) / "config.gin"], [], Experiment)
-        _, params = trained_weights(Path(self.folder), experiment, shapes["embed"].shape[0])
+        vocab_size = shapes["embed"].shape[0]
+        self._check(experiment.model, vocab_size, model, shapes)
+        _, params = trained_weights(Path(self.folder), experiment, vocab_size)
         return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
+
+    def _check(self, there: ModelConfig, vocab_size: int, model: ModelConfig, shapes: Params) -> None:
+        fields = [(name, getattr(there, name), getattr(model, name)) for name in SHAPE]
+        fields += [("vocab_size", vocab_size, shapes["embed"].shape[0])]
+        if wrong := [f"{name} {found} there, {wanted} here" for name, found, wanted in fields if found != wanted]:
+            raise ValueError(f"Weights.folder={self.folder} holds another model: {'; '.join(wrong)}")
 
 
 @dataclass(frozen=True)

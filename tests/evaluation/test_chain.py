@@ -70,7 +70,7 @@ def chain(compiled, tmp_path_factory):
     train("pretrain", PRETRAIN, 512, *curve)
     train("midtrain", MIDTRAIN, 1024, *curve, f'Continue.run="{out}/pretrain"', f"Continue.steps={PRETRAIN}",
           f"Continue.tokens={PRETRAIN * 512}")  # fmt: skip
-    train("sft", SFT, 1024, f'TrainedRun.folder="{out}/midtrain"', "Muon.peak_lr=0.02", "Muon.adam_lr=0.003")
+    train("sft", SFT, 1024, f'Weights.folder="{out}/midtrain"', "Muon.peak_lr=0.02", "Muon.adam_lr=0.003")
     call("evaluate", fails="lacks the results of rl")
     known = dict.fromkeys(episode.source for episode in read_shard(out / "data", 0).episodes)
     rows = [json.dumps({"name": str(number), "context": source}) for number, source in enumerate(known)]
@@ -112,7 +112,7 @@ def test_what_was_measured_is_not_measured_again(chain):
     assert (out / "results.json").read_text() == first
 
 
-def test_what_the_suite_does_not_take_is_refused(chain):
+def test_what_the_suite_does_not_take_is_refused():
     done = subprocess.run(
         [sys.executable, "-m", "cwm_jax", "evaluate", "--suite", "chain", "--limit", "3"],
         cwd=ROOT, capture_output=True, text=True,

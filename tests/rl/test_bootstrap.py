@@ -26,7 +26,7 @@ from cwm_jax.rl.trajectory import Context, Group, Trajectory
 from cwm_jax.text.load import load_vocabulary
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.loop import train
-from cwm_jax.training.start import FreshStart, TrainedRun
+from cwm_jax.training.start import FreshStart, Weights
 from cwm_jax.training.state import trained_weights
 
 FILE = "experiments/tiny/reverse.gin"
@@ -158,13 +158,13 @@ def test_a_model_of_text_keeps_its_vocabulary_and_sft_starts_from_its_run(traine
     kept = bootstrap._keep(whole, tmp_path / "round-0" / "rl", sft / "data")
     assert kept.vocabulary == vocabulary.fingerprint and kept.documents == 4
     experiment = whole.experiment(sft / "data", kept)
-    assert experiment.start == TrainedRun(str(trained_run)) and experiment.data.vocabulary_size == vocabulary.vocab_size
+    assert experiment.start == Weights(str(trained_run)) and experiment.data.vocabulary_size == vocabulary.vocab_size
     assert experiment.model == whole.rl.start.model and experiment.steps == 4
     jax.devices()
     assert train(experiment, sft)["steps"] == 4
     assert load_vocabulary(sft / "data" / "vocabulary.model").fingerprint == vocabulary.fingerprint
     start = whole.rl_of(1, tmp_path).start
-    assert start.vocabulary.fingerprint == vocabulary.fingerprint and start.weights == TrainedRun(str(sft))
+    assert start.vocabulary.fingerprint == vocabulary.fingerprint and start.weights == Weights(str(sft))
     trained = config.load([trained_run / "config.gin"], [], Experiment)
     old = trained_weights(trained_run, trained, vocabulary.vocab_size)[1]["embed"]
     new = trained_weights(sft, config.load([sft / "config.gin"], [], Experiment), vocabulary.vocab_size)[1]["embed"]
