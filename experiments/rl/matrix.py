@@ -16,8 +16,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, MutableMapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a file from anywhere
 
+import jax
 import numpy as np
 
 from cwm_jax.files import write_json
@@ -71,19 +72,23 @@ class Cell(NamedTuple):
         return load([str(GIN)], [f"{name}={value}" for name, value in changes.items()])
 
 
-def run_cell(cell: Cell) -> dict[str, Any]:
-    """Runs a cell to its end; what came of it, which is kept."""
+def run_cell(cell: Cell, made: MutableMapping[Cell, int]) -> None:
+    """Runs a cell to its end, and keeps what came of it; `made` hears of every step."""
     began, steps = time.monotonic(), []
+
+    def told(step: int, metrics: dict[str, Any]) -> None:
+        steps.append(metrics)
+        made[cell] = step
+
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         with together(cell.rl, run) as roles:
-            run_together(roles.learner, roles.samplers, lambda _, told: steps.append(told))
+            run_together(roles.learner, roles.samplers, told)
             if not roles.board.accounts().holds:
                 raise ArithmeticError(f"the accounts of {cell} do not add up: {roles.board.accounts()}")
         held_out = {one["step"]: one["environments"]["reverse"]["reward"] for one in read_examinations(run)}
-    told = {**cell._asdict(), "seconds": time.monotonic() - began, "held_out": held_out, **_figures(steps)}
-    write_json(cell.path, told)
-    return told
+    seconds = time.monotonic() - began
+    write_json(cell.path, {**cell._asdict(), "seconds": seconds, "held_out": held_out, **_figures(steps)})
 
 
 def _figures(steps: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -122,10 +127,9 @@ def summary(cells: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _prepare(cores: Any, compiled: str) -> None:
     """A process for cells, on a core that no other has."""
-    os.environ |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     pin(cores.get())
-    import jax
-
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", compiled)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
@@ -139,14 +143,17 @@ def run_all(cells: Sequence[Cell]) -> None:
         cores = manager.Queue()
         for core in range(CORES):
             cores.put(core)
+        made = manager.dict()
         with (
             ProcessPoolExecutor(CORES, context, _prepare, (cores, compiled)) as pool,
-            progress("rl-matrix", len(missing), unit="cells") as bar,
+            progress("rl-matrix", sum(cell.rl.steps for cell in missing), unit="steps") as bar,
         ):
-            running = [pool.submit(run_cell, cell) for cell in missing]
-            for done, future in enumerate(as_completed(running), start=1):
-                told = future.result()
-                bar.update(done, f"{Cell(*map(told.get, Cell._fields))}: {told['held_out'][max(told['held_out'])]:.3f}")
+            running = {pool.submit(run_cell, cell, made) for cell in missing}
+            while running:
+                done, running = wait(running, 2.0)
+                for future in done:
+                    future.result()
+                bar.update(sum(made.values()), f"{len(missing) - len(running)} of {len(missing)} cells")
 
 
 def main() -> None:
