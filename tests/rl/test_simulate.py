@@ -102,7 +102,8 @@ def test_more_never_hurts(draw, train, staleness, every):
     assert simulate(replace(base, admission=replace(base.admission, staleness=staleness + 1))).wall <= wall
     assert simulate(replace(base, samplers=replace(base.samplers, count=4))).wall <= wall
     assert simulate(replace(base, samplers=replace(base.samplers, base=draw / 20))).wall <= wall
-    assert simulate(replace(base, train=train / 2)).wall <= wall
+    if base.publishing.every == 1:  # else a quicker learner may be too far ahead of its last publication, and wait
+        assert simulate(replace(base, train=train / 2)).wall <= wall
     assert speed_up(replace(base, publishing=replace(base.publishing, every=1))) >= 1 - 1e-9
 
 
