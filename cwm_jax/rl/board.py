@@ -98,8 +98,11 @@ class Admission:
     step takes as many groups; where batches are counted in tokens its queue grows with every smaller one, so what
     waits and runs is bounded here.
 
+    Groups overtake one another, so a slow one may come out a little older: a hard bound on what is learnt from is that
+    of `batches.Stale`.
+
     Attributes:
-      staleness: steps η that the learner may be ahead of the oldest group that it gets.
+      staleness: steps η that the learner may be ahead of the oldest group that it gets, about.
       groups: that a step takes, about.
     """
 

@@ -1,10 +1,7 @@
 """A run so small that a step takes a moment: the toy, its roles in one process."""
 
-import numpy as np
-
 from cwm_jax.rl.cli import load
 from cwm_jax.rl.experiment import Rl
-from cwm_jax.rl.spool import Spool
 
 OVERRIDES = (
     "Rl.checkpoint_every=1000", "Reverse.count=256", "Admission.groups=4", "Batching.groups=4", "Batching.rows=4",
@@ -17,9 +14,3 @@ def small(steps: int, staleness: int, *more: str, kv: str = "keep") -> Rl:
     """The configuration; `more` are overrides as `Class.field=VALUE`."""
     given = (*OVERRIDES, f"Rl.steps={steps}", f"Admission.staleness={staleness}", f'Drawing.kv="{kv}"', *more)
     return load(["experiments/tiny/reverse.gin"], [*given])
-
-
-def ages(spool: Spool, uid: str, version: int) -> np.ndarray:
-    """How many versions old each drawn token of a group is for weights of `version`."""
-    contexts = [context for one in spool.read(spool.sealed()[uid]).trajectories for context in one.contexts]
-    return version - np.concatenate([context.versions[context.agent] for context in contexts])
