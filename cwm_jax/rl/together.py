@@ -51,6 +51,7 @@ def run_together(
     learner: Learner,
     samplers: Sequence[Sampler],
     told: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None,
+    every: int = 1,
 ) -> None:
     """Runs to the learner's end. Samplers should neither load in the background nor have threads.
 
@@ -58,11 +59,13 @@ def run_together(
       learner: does a step whenever there is a batch.
       samplers: each draws a step of its engine in turn.
       told: hears of every step of the learner.
+      every: turns of the samplers for one of the learner: how slow it is.
     """
     learner.publisher.wait()
     while not learner.done:
-        for sampler in samplers:
-            sampler.tick()
+        for _ in range(every):
+            for sampler in samplers:
+                sampler.tick()
         if (metrics := learner.tick()) is not None:
             learner.publisher.wait()  # what it publishes is there for the next turn, never for a later one
             told(learner.step, metrics)

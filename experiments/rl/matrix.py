@@ -6,8 +6,9 @@ Writes experiments/rl/matrix.json. Every cell that is done is kept in runs/rl-ma
 was stopped; delete that folder to begin anew. All roles of a cell are in one process, in turns (`cwm_jax.rl.together`),
 so a cell gives the same numbers every time; two cells run at once, each on a core of its own.
 
-Staleness is really there: the engine has room for all groups that admission lets begin, and swaps weights after every
-single token, so groups are drawn while the learner goes on, and wait for it. `age` tells how old tokens were.
+Staleness is really there: the engine has room for all groups that admission lets begin, it takes new weights between
+any two tokens, and the learner is slow enough for groups to wait for it. No token is older than the staleness of its
+cell (`Stale.oldest`); `age` tells how old tokens were, `segments` how many weights drew a trajectory.
 """
 
 import argparse
@@ -44,6 +45,7 @@ GIN = ROOT / "experiments/tiny/reverse.gin"
 STALENESS, KV, SEEDS = (0, 1, 4, 8), ("keep", "recompute"), (0, 1, 2)
 GOAL = 0.9  # of held-out reward (T10)
 CORES = 2
+LEARNER_EVERY = 4  # tokens that are drawn while the learner makes a step; an answer has up to five
 
 
 class Cell(NamedTuple):
@@ -64,10 +66,13 @@ class Cell(NamedTuple):
         groups, members = 8, 8
         begun = groups * (self.staleness + 1)
         changes = {
-            "Rl.steps": 250, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
+            "Rl.steps": 300, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
+            "AdamW.peak_lr": 1.5e-3, "WarmupConstantDecay.decay": 0.3,
             "Admission.staleness": self.staleness, "Admission.groups": groups, "Batching.groups": groups,
-            "Batching.tokens": 512, "Drawing.kv": f'"{self.kv}"', "Sampling.members": members,
-            "Sampling.groups": begun, "EngineConfig.slots": begun * members, "EngineConfig.steps": 1,
+            "Batching.rows": 12, "Batching.tokens": 768, "Stale.oldest": self.staleness,
+            "Drawing.kv": f'"{self.kv}"', "Sampling.members": members, "Sampling.groups": begun,
+            "EngineConfig.slots": begun * members, "EngineConfig.rows": 64, "EngineConfig.page": 16,
+            "EngineConfig.chunk": 16, "EngineConfig.steps": 1, "EngineConfig.queue": 8192,
         }  # fmt: skip
         return load([str(GIN)], [f"{name}={value}" for name, value in changes.items()])
 
@@ -83,7 +88,7 @@ def run_cell(cell: Cell, made: MutableMapping[Cell, int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
         with together(cell.rl, run) as roles:
-            run_together(roles.learner, roles.samplers, told)
+            run_together(roles.learner, roles.samplers, told, LEARNER_EVERY)
             if not roles.board.accounts().holds:
                 raise ArithmeticError(f"the accounts of {cell} do not add up: {roles.board.accounts()}")
         held_out = {one["step"]: one["environments"]["reverse"]["reward"] for one in read_examinations(run)}
