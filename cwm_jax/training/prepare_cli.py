@@ -54,7 +54,8 @@ def root_of(files: Sequence[str], overrides: Sequence[str]) -> type:
         if root.__name__ in named:
             return root
     for root in ROOTS:
-        if named and set(named) <= set(reachable([root])):
+        # Lessons tell the programs of an experiment: bindings of those alone are an experiment's.
+        if root is not Lessons and named and set(named) <= set(reachable([root])):
             return root
     from cwm_jax.training.experiment import Experiment  # seconds, for JAX
 

@@ -18,6 +18,8 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Isolation, record
 from cwm_jax.tracing.narration import final_of, final_value
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
+from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.prepare_cli import root_of
 
 LESSONS = Lessons(
     stages=(
@@ -144,3 +146,8 @@ def test_a_run_takes_the_vocabulary_beside_its_rows(made, tmp_path):
 def test_what_cannot_be_is_refused(wrong, told):
     with pytest.raises(ValueError, match=told):
         wrong()
+
+
+def test_bindings_of_the_programs_alone_are_an_experiments_and_not_of_lessons():
+    assert root_of([], ["CorpusConfig.strawberry=5"]) is Experiment
+    assert root_of([], ["CorpusConfig.strawberry=5", "Lessons.workers=1"]) is Lessons
