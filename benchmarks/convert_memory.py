@@ -8,13 +8,10 @@ the peak resident set is twice the largest tensor plus 1 GB. Speed is held again
 torch writes a DCP checkpoint from memory only, so DCP -> Orbax has an eighth of the width, and is not timed.
 """
 
-import argparse
 import hashlib
-import json
 import math
 import multiprocessing
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -26,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 
 import ml_dtypes
 import numpy as np
+from result import flags, row, tell
 
 from cwm_jax import config
 from cwm_jax.checkpoints.dcp import name_of
@@ -127,16 +125,6 @@ def copy_seconds(source: Path, destination: Path) -> float:
     return seconds
 
 
-def row(case: str, unit: str, ours: float, theirs: float | None, bound: float | None) -> dict:
-    """One row: peak memory against its bound, or speed against a plain copy."""
-    ratio = bound / ours if bound else ours / theirs
-    print(f"{case}: {ours:.3g} {unit} against {bound or theirs:.3g}", flush=True)
-    numbers = {"ours": ours, "theirs": theirs, "ratio": ratio, "bound": bound}
-    return {"case": case, "peer": theirs and "plain copy of the files", "unit": unit, "goal": bound and 1.0} | {
-        name: value and float(f"{value:.3g}") for name, value in numbers.items()
-    }
-
-
 def rows(folder: Path, scale: int, dcp_scale: int) -> list[dict]:
     """Measures the three conversions in `folder`."""
     index, there, orbax, back = index_of(scale), folder / "hf", folder / "orbax", folder / "back"
@@ -146,8 +134,9 @@ def rows(folder: Path, scale: int, dcp_scale: int) -> list[dict]:
     made = []
     for source, form, destination, to in ((there, "hf", orbax, "orbax"), (orbax, "orbax", back, "hf")):
         seconds, peak = convert(source, form, destination, to)
-        made.append(row(f"{form} -> {to}, {what}, peak resident set", "GB", peak / 1e9, None, limit(index)))
-        made.append(row(f"{form} -> {to}, {what}, speed", "GB/s", gigabytes / seconds, copied, None))
+        made.append(peak_row(f"{form} -> {to}, {what}", peak, index))
+        speed = gigabytes / seconds
+        made.append(row(f"{form} -> {to}, {what}, speed", speed, copied, "plain copy of the files", "GB/s"))
     if digests(there) != digests(back):
         raise SystemExit("there and back is not the same bits")
     print("hf -> orbax -> hf: the same bits")
@@ -156,7 +145,12 @@ def rows(folder: Path, scale: int, dcp_scale: int) -> list[dict]:
     flags = [f"--gin_file={RELEASED}", *(f"--gin.{binding}" for binding in overrides(dcp_scale))]
     _, peak = convert(there, "dcp", folder / "from_dcp", "orbax", *flags)
     what = f"{index.parameters / 1e9:.2f} B parameters"
-    return [*made, row(f"dcp -> orbax, {what}, peak resident set", "GB", peak / 1e9, None, limit(index))]
+    return [*made, peak_row(f"dcp -> orbax, {what}", peak, index)]
+
+
+def peak_row(case: str, peak: int, index: WeightsIndex) -> dict:
+    """The row of the most that a conversion held, in bytes, beside what it may hold."""
+    return row(f"{case}, peak resident set", peak / 1e9, None, None, "GB", 1.0, limit(index))
 
 
 def limit(index: WeightsIndex) -> float:
@@ -165,18 +159,12 @@ def limit(index: WeightsIndex) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="an eighth of the width, 0.06 B parameters")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "an eighth of the width, 0.06 B parameters")
     parser.add_argument("--folder", type=Path, help="where the weights are made and removed; default: the system's")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         made = rows(Path(folder), 8 if arguments.quick else 1, 8)
-    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    line = json.dumps({"benchmark": "convert_memory", "machine": machine, "rows": made})
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    tell("convert_memory", made, arguments.out)
 
 
 if __name__ == "__main__":

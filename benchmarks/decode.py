@@ -15,11 +15,7 @@ answers that repeat themselves; and the memory of one cache of 131,072 tokens of
 shapes of its arrays.
 """
 
-import argparse
 import dataclasses
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -31,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 import numpy as np
+from result import flags, row, tell
 from training_cases import CASES, CORES, Case
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,9 +72,9 @@ class Theirs:
         torch, longest = self._torch, max(map(len, prompts))
         ids = torch.zeros(len(prompts), longest, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
+        for place, prompt in enumerate(prompts):
+            ids[place, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[place, longest - len(prompt) :] = 1
         with torch.no_grad():
             made = self._model.generate(
                 ids, attention_mask=mask, do_sample=False, max_new_tokens=max(limits), min_new_tokens=max(limits),
@@ -160,7 +157,7 @@ def compare(name: str, batches: list[int], most: int, rounds: int) -> list[dict]
         )
         rates, bound = {side: tokens / taken for side, taken in seconds.items()}, tokens / least
         goal = min(10.0 if batch >= 64 else 3.0, 0.85 * bound / rates["theirs"])
-        made.append(_row(f"{name}, batch {batch}", rates["ours"], rates["theirs"], peer, "tokens/s", goal, bound))
+        made.append(row(f"{name}, batch {batch}", rates["ours"], rates["theirs"], peer, "tokens/s", goal, bound))
     made += [_first_token(name, alone, theirs, most, rounds, peer), _guesses(name, params, alone, most, rounds)]
     return made
 
@@ -185,7 +182,7 @@ def _first_token(name: str, ours: Ours, theirs: Theirs, most: int, rounds: int, 
     )
     bound = product_seconds(case, most)
     numbers = seconds["ours"] * 1e3, seconds["theirs"] * 1e3
-    return _row(f"{name}, first token after {most}", *numbers, peer, "ms", 1.0, bound * 1e3)
+    return row(f"{name}, first token after {most}", *numbers, peer, "ms", 1.0, bound * 1e3)
 
 
 def _guesses(name: str, params, alone: Ours, most: int, rounds: int) -> dict:
@@ -200,7 +197,7 @@ def _guesses(name: str, params, alone: Ours, most: int, rounds: int) -> dict:
     rate = f"{counts.right / max(counts.guessed, 1):.0%} of guesses came out"
     tokens = statistics.median(sum(limits) for _, limits in work[:rounds])
     numbers = (tokens / seconds[side] for side in ("ours", "theirs"))
-    return _row(f"{name}, prompt lookup, {rate}", *numbers, "this engine without guesses", "tokens/s", 1.0, None)
+    return row(f"{name}, prompt lookup, {rate}", *numbers, "this engine without guesses", "tokens/s", 1.0, None)
 
 
 def long_context() -> dict:
@@ -223,24 +220,11 @@ def long_context() -> dict:
     windows = [min(window or LONG, LONG) for window in model.windows()]
     least = sum(windows) * 2 * model.kv_heads * model.head_dim * 2 / 2**30
     ours, theirs = gibibytes(model), gibibytes(dataclasses.replace(model, global_layers=None))
-    return _row(
-        "CWM, cache of 131,072 tokens", ours, theirs, "all layers keep all", "GiB", 0.85 * theirs / least, least
-    )
-
-
-def _row(case: str, ours: float, theirs: float, peer: str, unit: str, goal: float, bound: float | None) -> dict:
-    ratio = ours / theirs if unit == "tokens/s" else theirs / ours
-    ours, theirs, ratio, goal = (float(f"{value:.4g}") for value in (ours, theirs, ratio, goal))
-    bound = bound and float(f"{bound:.4g}")
-    print(f"{case:>36}  {ours:>8g} against {theirs:>8g} {unit}, {peer}: {ratio:g} (goal {goal:g})", flush=True)
-    return {"case": case, "ours": ours, "theirs": theirs, "peer": peer, "unit": unit, "ratio": ratio, "goal": goal,
-            "bound": bound}  # fmt: skip
+    return row("CWM, cache of 131,072 tokens", ours, theirs, "all layers keep all", "GiB", 0.85 * theirs / least, least)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small model, one batch, short answers")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "one small model, one batch, short answers")
     parser.add_argument("--case", nargs="+", choices=[name for name, case in CASES.items() if not case.gpu])
     arguments = parser.parse_args()
     from cwm_jax.training.cpu import prepare_cpu
@@ -249,11 +233,7 @@ def main() -> None:
     names = arguments.case or (["toy"] if arguments.quick else ["1M", "10M"])
     batches, most, rounds = ([1], 64, 1) if arguments.quick else ([1, 16, 64], 256, 5)
     made = [row for name in names for row in compare(name, batches, most, rounds)] + [long_context()]
-    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    line = json.dumps({"benchmark": "decode", "machine": machine, "rows": made})
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    tell("decode", made, arguments.out)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,8 @@ may pass.
 With one execution a task, the first candidate is executed, or the first that the model is not sure to fail.
 """
 
-import argparse
 import ast
-import json
 import math
-import platform
 import sys
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +25,8 @@ from pathlib import Path
 from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
+
+from result import flags, row, tell
 
 from cwm_jax.envs.env import EnvConfig, PassOnly, Task, Transition
 from cwm_jax.envs.imagined import Attempt, Imagined, Prediction, Remembered
@@ -172,7 +171,8 @@ def rows(run: Path, count: int) -> list[dict]:
     true = {context: Foreseen(many.env.run(context), 1.0, 1.0) for context in contexts}
     known = [context for context in contexts if foreseen[context]]
     exact = sum(foreseen[context].came == true[context].came for context in known) / len(contexts)
-    found = [row(f"{len(contexts)} candidates of {count} programs, what comes of them", exact, None, "", "share right")]
+    what = f"{len(contexts)} candidates of {count} programs, what comes of them"
+    found = [row(what, exact, None, None, "share right")]
 
     def imagined(env: Shared, predictor: WorldModel, threshold: float, check: float = 0.0) -> dict[str, float]:
         return totals(Imagined(env, predictor, threshold, CANDIDATES, check), vocabulary, proposed, count)
@@ -198,7 +198,7 @@ def rows(run: Path, count: int) -> list[dict]:
         answered = checked["imagined"]
         for name in ("wrong", "inexact"):
             share = checked[name] / max(answered, 1)
-            found.append(row(f"{case}, {name} of {answered:.0f} imagined", share, None, "", "share"))
+            found.append(row(f"{case}, {name} of {answered:.0f} imagined", share, None, None, "share"))
         if threshold == 0.5:
             alone = imagined(one, predictor, threshold)
             bound = perfect_one["pass"] / count
@@ -207,27 +207,11 @@ def rows(run: Path, count: int) -> list[dict]:
     return found
 
 
-def row(case: str, ours: float, theirs: float | None, peer: str, unit: str, bound: float | None = None) -> dict:
-    """One row; the ratio is above 1 where ours is better."""
-    ratio = None if not theirs or not ours else round(theirs / ours if unit == "executions" else ours / theirs, 3)
-    shown = {"ours": round(ours, 4), "theirs": None if theirs is None else round(theirs, 4), "peer": peer or None}
-    print(f"{case:>60}  {shown['ours']:>8} {unit}  {peer} {'' if theirs is None else shown['theirs']}", flush=True)
-    return {"case": case, **shown, "unit": unit, "ratio": ratio, "goal": None,
-            "bound": None if bound is None else round(bound, 4)}  # fmt: skip
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="8 programs instead of 160")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "8 programs instead of 160")
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"), metavar="D", help="folder of a trained run")
     arguments = parser.parse_args()
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
-    result = {"benchmark": "imagined", "machine": machine, "rows": rows(arguments.run, 8 if arguments.quick else 160)}
-    line = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    tell("imagined", rows(arguments.run, 8 if arguments.quick else 160), arguments.out)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ those that print are checked to print every call and return. `bound` is the rate
 and run if nobody records.
 """
 
-import argparse
-import json
-import platform
 import random
 import shutil
 import sys
@@ -26,6 +23,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 import recorder_peers as peers
+from result import flags, row, tell
 
 from cwm_jax.tracing import Isolation, Limits, Trace, record, record_many, recorder
 
@@ -138,11 +136,9 @@ def compare(case: str, contexts: list[str], repeats: int) -> list[dict]:
     parts = [(work, contexts[: -(-len(contexts) // share)]) for work, share in works]
     times = seconds(repeats, *(partial(consume, work, some) for work, some in parts))
     mine, bound, *others = (sum(frames[: len(some)]) / time for (_, some), time in zip(parts, times))
-    return [
-        {"case": case, "ours": round(mine), "theirs": round(rate), "peer": name, "unit": "frames/s",
-         "ratio": round(mine / rate, 2), "goal": None if name.startswith("our own") else 5.0, "bound": round(bound)}
-        for name, rate in zip(PEERS, others)
-    ]  # fmt: skip
+    goals = [None if name.startswith("our own") else 5.0 for name in PEERS]
+    rates = zip(PEERS, others, goals)
+    return [row(case, mine, rate, name, "frames/s", goal, bound) for name, rate, goal in rates]
 
 
 def rows(repeats: int) -> list[dict]:
@@ -150,30 +146,18 @@ def rows(repeats: int) -> list[dict]:
     cases = {case: [context] * (300_000 // len(peers.plain(context).frames)) for case, context in CASES.items()}
     # So many copies that starting the child hardly counts; one program has rows of its own.
     for case, contexts in (cases | {"8,000 small programs": 4 * corpus()}).items():
-        for row in compare(case, contexts, repeats):
-            rates = f"{row['ours']:>10,} frames/s  {row['peer']} {row['theirs']:,}  ratio {row['ratio']}"
-            print(f"{case:>28}  {rates}", flush=True)
-            found.append(row)
+        found += compare(case, contexts, repeats)
     small = corpus()[0]
     for isolation in Isolation:
         rate = 1 / seconds(5 * repeats, partial(record, small, Limits(), isolation))[0]
-        print(f"{'one program, ' + isolation.value:>28}  {rate:>10,.1f} programs/s", flush=True)
-        found.append({"case": f"one program, {isolation.value}", "ours": round(rate, 1), "theirs": None, "peer": None,
-                      "unit": "programs/s", "ratio": None, "goal": None, "bound": None})  # fmt: skip
+        found.append(row(f"one program, {isolation.value}", rate, None, None, "programs/s"))
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two repeats instead of nine")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "two repeats instead of nine")
     arguments = parser.parse_args()
-    machine = f"{platform.machine()}, Python {platform.python_version()}"
-    result = {"benchmark": "recorder", "machine": machine, "rows": rows(2 if arguments.quick else 9)}
-    line = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    tell("recorder", rows(2 if arguments.quick else 9), arguments.out)
 
 
 if __name__ == "__main__":

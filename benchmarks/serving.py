@@ -10,10 +10,7 @@ With `--run`, a trained run: the traces of its test programs predicted with gues
 and without, which must come to the same tokens.
 """
 
-import argparse
 import json
-import os
-import platform
 import re
 import statistics
 import subprocess
@@ -28,6 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
 import numpy as np
+from result import flags, row, tell
 from training_cases import CASES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,11 +92,11 @@ def clients(count: int, requests: int, longest: int) -> list[dict]:
                 process.terminate()
     peer = "the same server, one client at a time"
     (rate, times), (alone, alone_times) = found["ours"], found["theirs"]
-    rows = [_row(f"{count} clients at once", rate, alone, peer, "tokens/s", 3.0)]
+    rows = [row(f"{count} clients at once", rate, alone, peer, "tokens/s", 3.0)]
     for place, what in ((0, "first"), (1, "last")):
         for share in (0.5, 0.95):
             numbers = [float(np.quantile([one[place] for one in some], share)) * 1e3 for some in (times, alone_times)]
-            rows.append(_row(f"{count} clients, {share:.0%} have the {what} token within", *numbers, peer, "ms", None))
+            rows.append(row(f"{count} clients, {share:.0%} have the {what} token within", *numbers, peer, "ms", None))
     return rows
 
 
@@ -135,21 +133,11 @@ def guesses(run: Path, programs: int) -> dict:
     rate = f"{counts.right / counts.guessed:.0%} of guesses came out"
     ours, theirs = (tokens / statistics.mean(seconds[name][1:]) for name in ("ours", "theirs"))
     case = f"predicted traces of {len(contexts)} programs, prompt lookup, {rate}"
-    return _row(case, ours, theirs, "this engine without guesses", "tokens/s", 1.0)
-
-
-def _row(case: str, ours: float, theirs: float, peer: str, unit: str, goal: float | None) -> dict:
-    ratio = ours / theirs if unit == "tokens/s" else theirs / ours
-    ours, theirs, ratio = (float(f"{value:.4g}") for value in (ours, theirs, ratio))
-    print(f"{case:>60}  {ours:>8g} against {theirs:>8g} {unit}, {peer}: {ratio:g}", flush=True)
-    return {"case": case, "ours": ours, "theirs": theirs, "peer": peer, "unit": unit, "ratio": ratio, "goal": goal,
-            "bound": None}  # fmt: skip
+    return row(case, ours, theirs, "this engine without guesses", "tokens/s", 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="4 clients, few and short answers")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "4 clients, few and short answers")
     parser.add_argument("--run", type=Path, help="folder of a trained run, for guesses on its test programs")
     arguments = parser.parse_args()
     from cwm_jax.training.cpu import prepare_cpu
@@ -158,11 +146,7 @@ def main() -> None:
     made = clients(4, 8, 24) if arguments.quick else clients(64, 192, 128)
     if arguments.run:
         made.append(guesses(arguments.run, 5 if arguments.quick else 40))
-    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    line = json.dumps({"benchmark": "serving", "machine": machine, "rows": made})
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    tell("serving", made, arguments.out)
 
 
 if __name__ == "__main__":

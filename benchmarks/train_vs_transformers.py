@@ -14,10 +14,8 @@ bound where that is lower; in memory, no more than theirs.
 Where there is a CUDA GPU the case is a slice of the 32 B model instead, and utilisation, by the same count, has a row.
 """
 
-import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -29,6 +27,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs as a file from anywhere
 
+from result import flags, row, tell
 from training_cases import CASES, Case
 
 MODES = {"theirs": "eager", "compiled": "torch.compile"}
@@ -141,22 +140,18 @@ def rows(name: str, found: Found) -> list[dict]:
     case, made = CASES[name], []
     limit = bound(case, found.fastest)
 
-    def row(what: str, unit: str, ours: float, theirs: float, side: str, goal: float, bound: float | None = None):
-        ratio = theirs / ours if unit == "MiB" else ours / theirs
-        peer = f"transformers {version('transformers')}, torch {version('torch')}, {MODES[side]}"
-        ours, theirs, ratio, goal = (float(f"{value:.4g}") for value in (ours, theirs, ratio, goal))
-        made.append({"case": f"{name}, {what}", "ours": ours, "theirs": theirs, "peer": peer, "unit": unit,
-                     "ratio": ratio, "goal": goal, "bound": bound and float(f"{bound:.4g}")})  # fmt: skip
-        print(f"{made[-1]['case']:>20}  {ours:>8g} against {theirs:>8g} {unit}, {MODES[side]}: {ratio:g}", flush=True)
-
     for side in found.rate.keys() & MODES:
+        peer = f"transformers {version('transformers')}, torch {version('torch')}, {MODES[side]}"
         ours, theirs = found.rate["ours"], found.rate[side]
-        row("speed", "tokens/s", ours, theirs, side, min(2.0, 0.85 * limit / theirs), limit)
-        row("peak memory", "MiB", found.memory["ours"] / 2**20, found.memory[side] / 2**20, side, 1.0)
+        goal = min(2.0, 0.85 * limit / theirs)
+        made.append(row(f"{name}, speed", ours, theirs, peer, "tokens/s", goal, limit))
+        ours_mib, theirs_mib = (found.memory[one] / 2**20 for one in ("ours", side))
+        made.append(row(f"{name}, peak memory", ours_mib, theirs_mib, peer, "MiB", 1.0))
         if case.gpu:
             share = (case.product_flops() + case.attention_flops()) / case.tokens / _peak()
             ours, theirs = ours * share, theirs * share
-            row("utilisation", "MFU", ours, theirs, side, max(1.0, 0.5 / theirs), limit * share)
+            goal = max(1.0, 0.5 / theirs)
+            made.append(row(f"{name}, utilisation", ours, theirs, peer, "MFU", goal, limit * share))
     return made
 
 
@@ -176,9 +171,7 @@ def _peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one case, short rounds, theirs not compiled")
-    parser.add_argument("--out", type=Path, help="also write the result to this file")
+    parser = flags(__doc__, "one case, short rounds, theirs not compiled")
     parser.add_argument("--case", nargs="+", choices=CASES, help="default: those for the hardware at hand")
     arguments = parser.parse_args()
     gpu = _gpu()
@@ -192,17 +185,8 @@ def main() -> None:
         # A GPU holds one side at a time; it has no other users, so turns are not needed.
         groups = [(side,) for side in sides] if CASES[name].gpu else [sides]
         made += rows(name, measure(name, groups, rounds, seconds))
-    machine = f"{gpu or platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
-    result = {
-        "benchmark": "train_vs_transformers",
-        "machine": machine,
-        "shapes": {name: CASES[name].describe() for name in names},
-        "rows": made,
-    }
-    line = json.dumps(result)
-    if arguments.out:
-        arguments.out.write_text(line + "\n")
-    print(line)
+    shapes = {name: CASES[name].describe() for name in names}
+    tell("train_vs_transformers", made, arguments.out, gpu, shapes=shapes)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from cwm_jax.training.processes import is_first, join_processes
 
 ROLES = ("env", "learner", "sampler")
 _ANSWERS = 64  # calls at once
-_AGAIN = 0.2  # seconds until somebody who is not there is looked for again
 _PATIENCE = 1800.0  # seconds that a machine may take to come, or to come back
 _SLOW = 3600.0  # seconds that an answer may take
 _LOOK = 1.0  # seconds between looks at what goes on
@@ -146,43 +145,33 @@ def _own_address() -> str:
         return "127.0.0.1"
 
 
-def _asked(run: Path, role: str, again: bool, method: str, *args: Any) -> Any:
+def _asked(run: Path, role: str, method: str, *args: Any) -> Any:
     """What a call of a role gives.
-
-    Args:
-      run, role: which.
-      again: whether it is asked once more where its process is away.
-      method, args: of the call.
 
     Raises:
       RuntimeError: what the call raised, in words.
-      ConnectionError: its process died, or did not come for long.
+      ConnectionError: its process is away, or died meanwhile.
     """
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            at = json.loads((run / "board" / f"at-{role}.json").read_text())
-            with Client((at["host"], at["port"]), authkey=at["key"].encode()) as connection:
-                connection.send((method, args))
-                if not connection.poll(_SLOW):
-                    raise TimeoutError("no answer")
-                fine, told = connection.recv()
-            break
-        except (OSError, EOFError, AuthenticationError) as error:
-            if not again or time.monotonic() > until:
-                raise ConnectionError(f"{role} is away: {type(error).__name__}: {error}") from None
-            time.sleep(_AGAIN)
+    try:
+        at = json.loads((run / "board" / f"at-{role}.json").read_text())
+        with Client((at["host"], at["port"]), authkey=at["key"].encode()) as connection:
+            connection.send((method, args))
+            if not connection.poll(_SLOW):
+                raise TimeoutError("no answer")
+            fine, told = connection.recv()
+    except (OSError, EOFError, AuthenticationError) as error:
+        raise ConnectionError(f"{role} is away: {type(error).__name__}: {error}") from None
     if not fine:
         raise RuntimeError(told)
     return told
 
 
 def _board(run: Path) -> RemoteBoard:
-    return RemoteBoard(lambda *call: _asked(run, "board", True, *call))
+    return RemoteBoard(lambda *call: _asked(run, "board", *call), _PATIENCE)
 
 
 def _pools(run: Path) -> RemotePools:
     def names() -> list[str]:
         return [path.stem.removeprefix("at-") for path in sorted((run / "board").glob("at-env*.json"))]
 
-    return RemotePools(names, lambda pool, *call: _asked(run, pool, False, *call), _PATIENCE)
+    return RemotePools(names, lambda pool, *call: _asked(run, pool, *call), _PATIENCE)

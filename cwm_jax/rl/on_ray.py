@@ -12,7 +12,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -23,12 +22,11 @@ from cwm_jax.cluster import cluster, joined
 from cwm_jax.files import write_json
 from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
-from cwm_jax.rl.remote import RemoteBoard, RemotePools
+from cwm_jax.rl.remote import RemoteBoard, RemotePools, patiently
 from cwm_jax.rl.roles import Context, EnvironmentRole, LearnerRole, SamplerRole, board_of, compile_once, pin
 from cwm_jax.training.processes import join_processes
 
-_AGAIN = 0.2  # seconds until somebody who is being started again is asked again
-_PATIENCE = 120.0  # seconds that such a start may take
+_PATIENCE = 120.0  # seconds that somebody who died may take to be there again
 _LOOK = 1.0  # seconds between looks at what goes on
 _GRACE = 5.0  # seconds for the processes of a learner to notice that one of them is gone
 _THREADS = 64  # calls of environments at once, in a pool
@@ -103,30 +101,26 @@ class _PoolWorker(EnvironmentRole):
         return os.getpid()
 
 
-def _asked(call: Callable[[], Any], again: bool = True) -> Any:
-    """What a remote call gives; where its process is being started again, it is asked once more."""
+def _asked(call: Callable[[], Any]) -> Any:
+    """What a remote call gives; ConnectionError where its process died, or is being started again."""
     import ray
     from ray.exceptions import RayActorError, RayTaskError
 
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            return ray.get(call())
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayActorError as error:
-            if not again or time.monotonic() > until:
-                raise ConnectionError(f"its process died: {type(error).__name__}") from None
-            time.sleep(_AGAIN)
+    try:
+        return ray.get(call())
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayActorError as error:
+        raise ConnectionError(f"its process died: {type(error).__name__}") from None
 
 
 def _board(actor: Any) -> RemoteBoard:
-    return RemoteBoard(lambda *call: _asked(lambda: actor.call.remote(*call)))
+    return RemoteBoard(lambda *call: _asked(lambda: actor.call.remote(*call)), _PATIENCE)
 
 
 def _pools(actors: dict[str, Any]) -> RemotePools:
     def call(pool: str, method: str, *args: Any) -> Any:
-        return _asked(lambda: getattr(actors[pool], method).remote(*args), again=False)
+        return _asked(lambda: getattr(actors[pool], method).remote(*args))
 
     return RemotePools(lambda: list(actors), call, _PATIENCE)
 
@@ -210,7 +204,8 @@ class _Cast:
 
     def _learn(self) -> None:
         """Has all processes of the learner begin, as one world of JAX."""
-        address = _asked(self._actors["learner"].address.remote) if len(self._learners) > 1 else ""
+        first = self._actors["learner"]
+        address = patiently(lambda: _asked(first.address.remote), _PATIENCE) if len(self._learners) > 1 else ""
         for number, name in enumerate(self._learners):
             self._work(name, (address, len(self._learners), number) if address else None)
 
@@ -276,7 +271,7 @@ class _Cast:
         """What `run_on_ray` returns; raises what a role raised."""
         for future in self._running:
             _died(future)
-        again = _asked(self._board.again.remote)
+        again = patiently(lambda: _asked(self._board.again.remote), _PATIENCE)
         return {"restarts": dict(self.restarts), "again": again, "accounts": self.board.accounts()}
 
 

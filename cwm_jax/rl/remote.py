@@ -4,35 +4,53 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from cwm_jax.envs.env import Task, Transition
 from cwm_jax.rl.board import Accounts, Ticket
 
-_AGAIN = 0.2  # seconds until pools are looked for again
+_AGAIN = 0.2  # seconds until who is away is asked again
+
+T = TypeVar("T")
+
+
+def patiently(call: Callable[[], T], patience: float) -> T:
+    """What a call gives; where it raises ConnectionError it is made again, for so many seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return call()
+        except ConnectionError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN)
 
 
 class RemoteBoard:
-    """The board.
+    """The board; while it is being started again, everybody waits for it.
 
     Args:
-      call: `call(method, *args)` calls it; while it is being started again, everybody waits for it.
+      call: `call(method, *args)` calls it, and raises ConnectionError where it is away.
+      patience: seconds that it may be away.
     """
 
-    def __init__(self, call: Callable[..., Any]):
-        self._call = call
+    def __init__(self, call: Callable[..., Any], patience: float):
+        self._call, self._patience = call, patience
 
     def lease(self, worker: str, step: int | None = None) -> Ticket | None:
-        return self._call("lease", worker, step)
+        return self._asked("lease", worker, step)
 
     def renew(self, worker: str, uids: Sequence[str]) -> list[str]:
-        return self._call("renew", worker, list(uids))
+        return self._asked("renew", worker, list(uids))
 
     def give_back(self, worker: str) -> None:
-        self._call("give_back", worker)
+        self._asked("give_back", worker)
 
     def accounts(self) -> Accounts:
-        return self._call("accounts")
+        return self._asked("accounts")
+
+    def _asked(self, method: str, *args: Any) -> Any:
+        return patiently(lambda: self._call(method, *args), self._patience)
 
 
 class RemotePools:
@@ -48,16 +66,18 @@ class RemotePools:
         self._names, self._call, self._patience, self._turn = names, call, patience, count()
 
     def start(self, env: str, held_out: bool, task: Task) -> tuple[tuple[str, int], Transition, int]:
-        until, turn = time.monotonic() + self._patience, next(self._turn)
-        while time.monotonic() < until:
+        turn = next(self._turn)
+
+        def anywhere() -> tuple[tuple[str, int], Transition, int]:
             names = self._names()
             for place in range(len(names)):
                 pool = names[(turn + place) % len(names)]
                 with contextlib.suppress(ConnectionError):
                     number, said, room = self._call(pool, "start", env, held_out, task)
                     return (pool, number), said, room
-            time.sleep(_AGAIN)
-        raise ConnectionError("there is no pool of environments")
+            raise ConnectionError("there is no pool of environments")
+
+        return patiently(anywhere, self._patience)
 
     def step(self, episode: tuple[str, int], action: Sequence[int]) -> tuple[Transition, int]:
         pool, number = episode

@@ -12,6 +12,7 @@ import jax
 from cwm_jax.checkpoints.training import DamagedCheckpoint
 from cwm_jax.envs.env import Env, Reward
 from cwm_jax.inference.engine import Engine
+from cwm_jax.inference.weights import by_layer
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
@@ -211,7 +212,8 @@ class Sampler:
     def _load(self, publication: Publication) -> None:
         seen = time.time()
         try:
-            params = jax.block_until_ready(self._reader.load(publication, self._abstract))
+            # As the engine holds them, so that it is ready to go on with them at once.
+            params = jax.block_until_ready(by_layer(self._reader.load(publication, self._abstract)))
         except (Gone, DamagedCheckpoint):
             self.retries += 1
             return  # the next look finds a newer one

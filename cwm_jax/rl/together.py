@@ -11,7 +11,7 @@ import jax
 from cwm_jax.rl.board import Board
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.learner import Learner
-from cwm_jax.rl.roles import Context, SamplerRole
+from cwm_jax.rl.roles import Context, SamplerRole, board_of
 from cwm_jax.rl.sampler import Sampler
 
 
@@ -35,13 +35,11 @@ def together(rl: Rl, run: Path) -> Iterator[Together]:
       run: folder of the run.
     """
     rl = replace(rl, sampling=replace(rl.sampling, threads=0, poll=0.0, ask=0.0))
-    playgrounds = rl.playgrounds()
-    tasks = {name: [task.name for task in one.env.tasks()] for name, one in playgrounds.items()}
-    board = Board(run, rl.curriculum.order(tasks), rl.admission, rl.ttl)
+    board = board_of(rl, run)
     roles = [SamplerRole(rl, number) for number in range(rl.samplers)]
     with jax.set_mesh(rl.training.mesh_shape.build()):
         hosts = [role.host(Context(run, board, lambda: False), live=False) for role in roles]
-        with Learner(rl.training, rl.learning, run, rl.vocab_size(playgrounds)) as learner:
+        with Learner(rl.training, rl.learning, run, rl.vocab_size(rl.playgrounds())) as learner:
             yield Together(learner, tuple(sampler for sampler, _ in hosts), board)
         for role, (sampler, examiner) in zip(roles, hosts):
             role.end(sampler, examiner, lambda sampler=sampler: sampler.tick(leasing=False))

@@ -17,7 +17,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -106,8 +106,8 @@ def record(
       SandboxMissing: the tools for `isolation` are not installed.
       SandboxError: the child interpreter does not start.
     """
-    with closing(record_many([Job(context, stdin)], limits, isolation, hidden=hidden)) as traces:
-        return next(traces)
+    with Recorder(limits, isolation, hidden=hidden) as recorder:
+        return recorder.record(Job(context, stdin))
 
 
 def record_many(
@@ -129,26 +129,30 @@ def record_many(
     of one origin, as one may leave something behind for the next. From the folders `imports` the programs
     can import modules, besides those of the standard library.
     """
-    jobs = (_checked(context, limits) for context in contexts)
-    start = partial(_Interpreter, limits, isolation, imports, hidden)
     if together or isolation is Isolation.LIMITS_ONLY:
-        yield from _record_in_turn(jobs, limits, start)
+        jobs = (_checked(context, limits) for context in contexts)
+        yield from _record_in_turn(jobs, limits, partial(_Interpreter, limits, isolation, imports, hidden))
         return
-    for job in jobs:
-        with start() as child:
-            child.send(job)
-            run = child.receive() or _CORRUPTED
-        yield _trace(job.context, *run, limits)
+    with Recorder(limits, isolation, imports, hidden) as recorder:
+        for context in contexts:
+            yield recorder.record(context)
 
 
 class Recorder:
-    """Records programs as somebody thinks of them; arguments and errors as for `record`. A context manager.
+    """Records programs as somebody thinks of them; arguments and errors as for `record_many`. A context manager.
 
-    Under limits alone they share an interpreter, as in `record_many`. For one thread at a time.
+    Under limits alone they share an interpreter. For one thread at a time.
     """
 
-    def __init__(self, limits: Limits = Limits(), isolation: Isolation = Isolation.BUBBLEWRAP):
+    def __init__(
+        self,
+        limits: Limits = Limits(),
+        isolation: Isolation = Isolation.BUBBLEWRAP,
+        imports: tuple[str, ...] = (),
+        hidden: Hidden | None = None,
+    ):
         self._limits, self._isolation = limits, isolation
+        self._start = partial(_Interpreter, limits, isolation, imports, hidden)
         self._child: _Interpreter | None = None
 
     def record(self, context: str | Job) -> Trace:
@@ -160,7 +164,7 @@ class Recorder:
             run = self._child.receive()
         if run is None:  # there is no interpreter, or the program before has ended it
             self.close()
-            self._child = _Interpreter(self._limits, self._isolation, (), None)
+            self._child = self._start()
             self._child.send(job)
             run = self._child.receive() or _CORRUPTED
         if self._isolation is not Isolation.LIMITS_ONLY:
