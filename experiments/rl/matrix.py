@@ -66,7 +66,7 @@ class Cell(NamedTuple):
         groups, members = 8, 8
         begun = groups * (self.staleness + 1)
         changes = {
-            "Rl.steps": 300, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
+            "Rl.steps": 600, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
             "AdamW.peak_lr": 1.5e-3, "WarmupConstantDecay.decay": 0.3,
             "Admission.staleness": self.staleness, "Admission.groups": groups, "Batching.groups": groups,
             "Batching.rows": 12, "Batching.tokens": 768, "Stale.oldest": self.staleness,
