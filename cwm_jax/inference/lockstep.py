@@ -1,22 +1,34 @@
 """One engine on the devices of several processes: the first decides, all make the same calls in the same order.
 
-Before a step and before a swap the first process tells the others what was called since: one control word (rl.md, G.6).
+Before a step and around a swap the first process tells the others what was called since: one control word (rl.md, G.6).
 So all take new weights between the same two steps. What an engine does follows from its calls alone, and every process
 computes its part of each program; nothing else has to be agreed on.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from cwm_jax.inference.engine import Counts, Engine, EngineConfig
 from cwm_jax.inference.request import Finish, Request, Token
 from cwm_jax.inference.scheduler import Scheduler
-from cwm_jax.model.transformer import Params
 from cwm_jax.training.processes import told_by_first
 
 
+class Loading(Protocol):
+    """Weights on their way into the engine of a process."""
+
+    def begin(self, publication: Any) -> None:
+        """Begins to read them."""
+
+    def finish(self) -> Any:
+        """Swaps the engine's weights for what was read, in all processes or in none."""
+
+
 class Leading:
-    """The engine of the first process, used as an `Engine`; the others are in `follow`. Its mesh must be in force."""
+    """The engine of the first process, used as an `Engine`; the others are in `follow`. Its mesh must be in force.
+
+    Its weights are swapped by a `Loading` that tells the others when it begins and when it finishes.
+    """
 
     def __init__(self, engine: Engine):
         self._engine = engine
@@ -56,38 +68,32 @@ class Leading:
         self._calls.append(("forget", (numbers,)))
         self._engine.forget(numbers)
 
-    def swap(self, params: Params, version: int) -> None:
-        """As `Engine.swap`; the others take what they hold of that version, and this waits for them."""
-        self._tell("swap", version)
-        self._engine.swap(params, version)
-
     def step(self) -> list[tuple[int, Token | Finish]]:
-        self._tell("step")
+        self.tell("step")
         return self._engine.step()
 
     def leave(self) -> None:
         """Lets the others go."""
-        self._tell("leave")
+        self.tell("leave")
 
-    def _tell(self, name: str, *args: Any) -> None:
+    def tell(self, name: str, *args: Any) -> None:
+        """Has the others make a call, after those that were made here since the last word; they wait for it now."""
         told_by_first([*self._calls, (name, args)])
         self._calls.clear()
 
 
-def follow(engine: Engine, weights: Callable[[int], Params]) -> Iterator[list[tuple[int, Token | Finish]]]:
+def follow(engine: Engine, loading: Loading) -> Iterator[list[tuple[int, Token | Finish]]]:
     """Any other process: makes the calls of the first until that leaves; what came out of each step.
 
     Args:
       engine: made as that of the first process was.
-      weights: gives those of a version; the others wait meanwhile.
+      loading: brings it weights, as that of the first process does.
     """
     while True:
         for name, args in told_by_first(None):
             if name == "leave":
                 return
-            if name == "swap":
-                engine.swap(weights(*args), *args)
-            elif name == "step":
+            if name == "step":
                 yield engine.step()
             else:
-                getattr(engine, name)(*args)
+                getattr(loading if name in ("begin", "finish") else engine, name)(*args)

@@ -94,6 +94,15 @@ class Policies:
         """Of the weights of a version."""
         return self._weights / str(version)
 
+    def read(self, publication: Publication, abstract: Any) -> Any:
+        """As `PolicyReader.load`, of what somebody has leased, and not checked; no device computes anything for it."""
+        try:
+            return ocp.load(self.folder(publication.version), abstract)
+        except Exception as error:  # of a folder that is deleted while it is read, any library below may raise
+            if publication.name in self.names() and self.folder(publication.version).exists():
+                raise DamagedCheckpoint(f"version {publication.version} cannot be read: {error}") from None
+            raise Gone(f"version {publication.version} was deleted while it was read") from None
+
 
 class Publisher(Policies):
     """The learner's side: one at a time, in the background. A context manager.
@@ -246,27 +255,28 @@ class PolicyReader(Policies):
           Gone: it was deleted meanwhile; ask for the newest again.
           DamagedCheckpoint: what was read is not what was written.
         """
-        self._loading = publication.version
-        self.renew()
+        self.lease(publication)
         try:
-            # Looked at after the lease is there: what is announced now stays as long as the lease does.
-            if publication.name not in self.names():
-                raise Gone(f"version {publication.version} is not announced any more")
-            try:
-                params = ocp.load(self.folder(publication.version), abstract)
-                found = _by_path(jax.device_get(fingerprint(params)))
-            except Exception as error:  # of a folder that is deleted while it is read, any library below may raise
-                if publication.name in self.names() and self.folder(publication.version).exists():
-                    raise DamagedCheckpoint(f"version {publication.version} cannot be read: {error}") from None
-                raise Gone(f"version {publication.version} was deleted while it was read") from None
-            wrong = [path for path, mark in publication.fingerprints.items() if found.get(path) != mark]
-            if wrong or len(found) != len(publication.fingerprints):
-                raise DamagedCheckpoint(f"version {publication.version}: {', '.join(wrong[:3])} is not as published")
+            params = self.read(publication, abstract)
+            check(publication, params)
             return params
         except BaseException:
-            self._loading = None
-            self.renew()
+            self.let_go()
             raise
+
+    def lease(self, publication: Publication) -> None:
+        """Nobody deletes a version from now on until `use` or `let_go`; raises Gone where it was deleted before."""
+        self._loading = publication.version
+        self.renew()
+        # Looked at after the lease is there: what is announced now stays as long as the lease does.
+        if publication.name not in self.names():
+            self.let_go()
+            raise Gone(f"version {publication.version} is not announced any more")
+
+    def let_go(self) -> None:
+        """Gives up the lease of what is not used yet."""
+        self._loading = None
+        self.renew()
 
     def use(self, version: int) -> None:
         """From now on this host draws with a version that it has loaded; the one before may be deleted."""
@@ -281,6 +291,14 @@ class PolicyReader(Policies):
     def leave(self) -> None:
         """Gives up the lease."""
         (self._board / f"lease-{self._host}.json").unlink(missing_ok=True)
+
+
+def check(publication: Publication, params: Any) -> None:
+    """Raises DamagedCheckpoint where weights are not those that were published; by all processes that hold them."""
+    found = _by_path(jax.device_get(fingerprint(params)))
+    wrong = [path for path, mark in publication.fingerprints.items() if found.get(path) != mark]
+    if wrong or len(found) != len(publication.fingerprints):
+        raise DamagedCheckpoint(f"version {publication.version}: {', '.join(wrong[:3])} is not as published")
 
 
 def _numbers(name: str) -> tuple[int, int]:

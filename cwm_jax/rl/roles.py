@@ -22,12 +22,14 @@ import jax.numpy as jnp
 from cwm_jax.envs.env import Env, Task, Transition
 from cwm_jax.files import full_disk
 from cwm_jax.inference.engine import Engine
+from cwm_jax.inference.lockstep import Leading, follow
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl.board import Accounts, Board, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.learner import Learner
+from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.sampler import Playground, Sampler
 from cwm_jax.rl.spool import Spool
@@ -138,13 +140,22 @@ class SamplerRole:
         self._rl, self._number, self._name = rl, number, f"sampler-{number}"
 
     def run(self, context: Context) -> None:
-        figures = Figures(context.run, self._name)
         mesh = self._rl.sampler_mesh()
         with jax.set_mesh(mesh) if mesh else nullcontext():
-            sampler, examiner = self.host(context)
-            while not context.stop():
-                self._tick(sampler, figures)
-            self.end(sampler, examiner, lambda: self._tick(sampler, figures, leasing=False))
+            if is_first():
+                self._sample(context)
+            else:
+                for _ in follow(*self._engine(context, self._rl.vocab_size(self._rl.playgrounds()))):
+                    pass
+
+    def _sample(self, context: Context) -> None:
+        figures = Figures(context.run, self._name)
+        sampler, examiner = self.host(context)
+        while not context.stop():
+            self._tick(sampler, figures)
+        self.end(sampler, examiner, lambda: self._tick(sampler, figures, leasing=False))
+        if isinstance(sampler.engine, Leading):
+            sampler.engine.leave()
         figures.tell(self._told(sampler))
 
     def host(self, context: Context, live: bool = True) -> tuple[Sampler, Examiner | None]:
@@ -158,26 +169,35 @@ class SamplerRole:
         rl = self._rl
         playgrounds = self._playgrounds(context, held_out=False)
         vocab_size = rl.vocab_size(playgrounds)
-        model = rl.start.model
-        shapes = rl.shapes(vocab_size, rl.sampler_mesh())
-        # Anything of the right shapes: nothing is drawn before the first published weights are there.
-        nothing = jax.jit(
-            lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
-            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
-        )
-        engine = Engine(rebuilder(model, vocab_size), nothing(), rl.engine, rules=rl.rules)
-        for _ in engine.compile() if live else ():
-            pass
+        engine, loading = self._engine(context, vocab_size, live)
         examiner = None
         if self._number == 0:
             examiner = Examiner(
                 context.run, self._playgrounds(context, held_out=True), rl.examining, rl.drawing, vocab_size
             )
         sampler = Sampler(
-            self._name, engine, shapes, PolicyReader(context.run, self._name), context.board,
-            Spool(context.run / "spool"), playgrounds, rl.drawing, rl.sampling, vocab_size, live, examiner=examiner,
+            self._name, engine, loading, context.board, Spool(context.run / "spool"), playgrounds, rl.drawing,
+            rl.sampling, vocab_size, live, examiner=examiner,
         )  # fmt: skip
         return sampler, examiner
+
+    def _engine(self, context: Context, vocab_size: int, live: bool = True) -> tuple[Engine | Leading, Loading]:
+        """The engine of this process, and what brings it weights. Every process of the host calls this."""
+        rl = self._rl
+        shapes = rl.shapes(vocab_size, rl.sampler_mesh())
+        # Anything of the right shapes: nothing is drawn before the first published weights are there.
+        nothing = jax.jit(
+            lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes),
+            out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
+        )
+        engine = Engine(rebuilder(rl.start.model, vocab_size), nothing(), rl.engine, rules=rl.rules)
+        for _ in engine.compile() if live else ():
+            pass
+        reader = PolicyReader(context.run, self._name)
+        if jax.process_count() == 1 or not is_first():
+            return engine, Loading(engine, reader, shapes, live)
+        leading = Leading(engine)
+        return leading, Loading(engine, reader, shapes, live, leading.tell)
 
     def end(self, sampler: Sampler, examiner: Examiner | None, tick: Callable[[], None]) -> None:
         """Gives up the groups; measures the learner's last weights first, if it came to its end.
@@ -204,7 +224,7 @@ class SamplerRole:
     def _told(self, sampler: Sampler) -> dict[str, Any]:
         """A line of figures: sums since the role began, and the weights that it took since the last line."""
         counts = sampler.engine.counts
-        weights, sampler.told_of_weights = sampler.told_of_weights, []
+        weights, sampler.loading.taken = sampler.loading.taken, []
         return {
             "hours": sampler.hours.told(),
             "version": sampler.engine.version,
@@ -213,7 +233,7 @@ class SamplerRole:
             "reread": counts.reread,
             "swaps": counts.swaps,
             "duplicates": sampler.duplicates,
-            "lease_retries": sampler.retries,
+            "lease_retries": sampler.loading.retries,
             "weights": weights,
         }
 

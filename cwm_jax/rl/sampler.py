@@ -1,23 +1,19 @@
 """The sampler: an inference host that makes groups, and takes new weights in the middle of them."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import jax
-
-from cwm_jax.checkpoints.training import DamagedCheckpoint
 from cwm_jax.envs.env import Env, Reward
 from cwm_jax.inference.engine import Engine
-from cwm_jax.inference.weights import by_layer
+from cwm_jax.inference.lockstep import Leading
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.hours import Hours
-from cwm_jax.rl.policy import Gone, PolicyReader, Publication
+from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.trajectory import Group, Trajectory
@@ -69,15 +65,13 @@ class Sampler:
     Args:
       name: of the host.
       engine: with weights of any version below the first that is published.
-      abstract: shapes, dtypes and shardings of the weights on this host.
-      reader: where new ones come from.
+      loading: brings it new ones.
       board: gives out tickets.
       spool: where groups go.
       playgrounds: environments by name, each with its reward.
       drawing, sampling: how episodes are made.
       vocab_size: ids are below it.
-      in_background: whether weights are loaded and groups sealed while tokens are drawn; else a run is the same every
-        time.
+      in_background: whether groups are sealed while tokens are drawn; else a run is the same every time.
       clock: tells seconds.
       examiner: measures versions on this host; None measures none.
 
@@ -85,17 +79,13 @@ class Sampler:
       engine: that draws.
       hours: where its time goes.
       duplicates: groups that somebody else had sealed.
-      retries: weights that were gone or damaged when they were loaded.
-      told_of_weights: for each version that was taken, when it was announced, seen, loaded and swapped in; who tells it
-        on empties it.
     """
 
     def __init__(
         self,
         name: str,
-        engine: Engine,
-        abstract: Any,
-        reader: PolicyReader,
+        engine: Engine | Leading,
+        loading: Loading,
         board: Board,
         spool: Spool,
         playgrounds: Mapping[str, Playground],
@@ -106,23 +96,19 @@ class Sampler:
         clock: Callable[[], float] = time.monotonic,
         examiner: Examiner | None = None,
     ):
-        self.name, self.engine = name, engine
-        self._abstract, self._reader, self._board, self._spool = abstract, reader, board, spool
+        self.name, self.engine, self.loading = name, engine, loading
+        self._reader, self._board, self._spool = loading.reader, board, spool
         self._playgrounds, self._drawing, self._sampling = dict(playgrounds), drawing, sampling
-        self._vocab_size, self._in_background, self._clock = vocab_size, in_background, clock
+        self._vocab_size, self._clock = vocab_size, clock
         self._tasks = {name: {task.name: task for task in one.env.tasks()} for name, one in playgrounds.items()}
         self._driver = Driver(engine, sampling.threads, sampling.act_seconds)
         self._making: dict[str, _Making] = {}
         self._sealing = ThreadPoolExecutor(_SEALING, thread_name_prefix="seal") if in_background else None
         self._sealed: list[Future[bool]] = []
-        self._loading: threading.Thread | None = None
-        self._loaded: tuple[Publication, Any] | None = None
         self._step = 0  # of training that the weights come from
         self._looked = self._renewed = self._ask = -float("inf")
         self._examiner = examiner
-        self.duplicates = self.retries = 0
-        self.told_of_weights: list[dict[str, float]] = []
-        self._timing: dict[str, float] = {}
+        self.duplicates = 0
         self.hours = Hours("decode", "prefill", "reprefill", "swap_pause", "wait_request", "wait_env")
 
     def tick(self, patience: float = 0.05, leasing: bool = True) -> bool:
@@ -190,35 +176,15 @@ class Sampler:
 
     def _take_weights(self, now: float) -> None:
         """Looks for weights, loads what is new, and has the engine go on with it between two steps."""
-        if self._loading is None and self._loaded is None and now - self._looked >= self._sampling.poll:
+        if self.loading.publication is None and now - self._looked >= self._sampling.poll:
             self._looked = now
             newest = self._reader.newest()
             if newest is not None and newest.version > (self._reader.using or 0):
-                if self._in_background:
-                    self._loading = threading.Thread(target=self._load, args=(newest,), daemon=True)
-                    self._loading.start()
-                else:
-                    self._load(newest)
-        if self._loading is not None and not self._loading.is_alive():
-            self._loading = None
-        if self._loaded is not None and self._loading is None:
+                self.loading.begin(newest)
+        if self.loading.ready:
             with self.hours.spent("swap_pause"):
-                (publication, params), self._loaded = self._loaded, None
-                self.engine.swap(params, publication.version)
-                self._step = publication.step
-                self.told_of_weights.append(self._timing | {"version": publication.version, "swapped": time.time()})
-                self._reader.use(publication.version)
-
-    def _load(self, publication: Publication) -> None:
-        seen = time.time()
-        try:
-            # As the engine holds them, so that it is ready to go on with them at once.
-            params = jax.block_until_ready(by_layer(self._reader.load(publication, self._abstract)))
-        except (Gone, DamagedCheckpoint):
-            self.retries += 1
-            return  # the next look finds a newer one
-        self._timing = {"announced": publication.announced, "seen": seen, "loaded": time.time()}
-        self._loaded = publication, params
+                if (taken := self.loading.finish()) is not None:
+                    self._step = taken.step
 
     def _begin(self, now: float) -> int:
         """Begins groups while there is room and something to do; how many."""

@@ -34,7 +34,20 @@ def weights(mesh, version: int):
     return jax.jit(lambda: init_params(MODEL, VOCAB, version), out_shardings=ShardingRules().shardings(shapes, mesh))()
 
 
-def lead(engine, mesh):
+class Made:
+    """Weights that are made and not read. A `Loading`."""
+
+    def __init__(self, engine, mesh):
+        self._engine, self._mesh, self._version = engine, mesh, 0
+
+    def begin(self, version):
+        self._version = version
+
+    def finish(self):
+        self._engine.swap(weights(self._mesh, self._version), self._version)
+
+
+def lead(engine, swap):
     """What comes out of each step, while requests come, are given up, and weights change twice."""
     for number in range(3):
         engine.submit(Request((1 + number, 2, 3), 20, 1.0, seed=number))
@@ -42,7 +55,7 @@ def lead(engine, mesh):
     while engine.busy:
         turn += 1
         if turn in (4, 7):
-            engine.swap(weights(mesh, turn), turn)
+            swap(turn)
         if turn == 5:
             engine.forget([1])
             engine.submit(Request((5, 6), 12, 1.0, seed=9))
@@ -59,12 +72,20 @@ def run() -> None:
     mesh = MeshShape(tensor=2).build()
     with jax.set_mesh(mesh):
         engine = Engine(rebuilder(MODEL, VOCAB), weights(mesh, 0), SHAPES)
+        loading = Made(engine, mesh)
         if jax.process_index() == 0:
             leading = Leading(engine)
-            found = told(lead(leading, mesh))
+
+            def swap(version):
+                leading.tell("begin", version)
+                leading.tell("finish")
+                loading.begin(version)
+                loading.finish()
+
+            found = told(lead(leading, swap))
             leading.leave()
         else:
-            found = told(follow(engine, lambda version: weights(mesh, version)))
+            found = told(follow(engine, loading))
     print(json.dumps(found), flush=True)
 
 
@@ -86,7 +107,8 @@ def test_two_processes_swap_at_the_same_step_and_draw_what_one_draws():
     assert first == second
     mesh = MeshShape(tensor=2).build()
     with jax.set_mesh(mesh):
-        alone = told(lead(Engine(rebuilder(MODEL, VOCAB), weights(mesh, 0), SHAPES), mesh))
+        engine = Engine(rebuilder(MODEL, VOCAB), weights(mesh, 0), SHAPES)
+        alone = told(lead(engine, lambda version: engine.swap(weights(mesh, version), version)))
     assert json.loads(json.dumps(alone)) == first
     assert {version for step in first for _, _, version in step} == {0, 4, 7}
     assert all(len({version for _, _, version in step}) == 1 for step in first if step), "never two at one step"

@@ -18,6 +18,7 @@ from cwm_jax.rl.board import Admission, Board
 from cwm_jax.rl.curriculum import Order
 from cwm_jax.rl.learner import Learner, Learning, serving_shapes
 from cwm_jax.rl.ledger import Ledger
+from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.objective import ConstantDivisor, Objective
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.rollout import Drawing
@@ -43,10 +44,12 @@ def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0):
     board = Board(run, Order({ENV.name: [task.name for task in ENV.tasks()]}, seed), Admission(staleness, 8))
     engine = Engine(rebuilder(MODEL, ENV.vocab_size), init_params(MODEL, ENV.vocab_size, 7), SHAPES)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = serving_shapes(learner.state, "float32", place)
+    loading = Loading(engine, PolicyReader(run, "one"), shapes, in_background=False)
     sampler = Sampler(
-        "one", engine, serving_shapes(learner.state, "float32", place), PolicyReader(run, "one"), board,
-        Spool(run / "spool"), {ENV.name: Playground(ENV, Score())}, Drawing(max_context=32),
-        Sampling(members=8, groups=8, threads=0, poll=0.0), ENV.vocab_size, in_background=False,
+        "one", engine, loading, board, Spool(run / "spool"), {ENV.name: Playground(ENV, Score())},
+        Drawing(max_context=32), Sampling(members=8, groups=8, threads=0, poll=0.0), ENV.vocab_size,
+        in_background=False,
     )  # fmt: skip
     return learner, sampler, board
 

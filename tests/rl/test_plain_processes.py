@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,17 +12,20 @@ import pytest
 
 from cwm_jax.rl.cli import load
 from cwm_jax.rl.on_processes import play
+from cwm_jax.rl.roles import read_figures
 
 ROLES = ("board", "env-0", "learner", "sampler-0")
 
 
-def begin(run, role: str) -> subprocess.Popen:
+def begin(run, role: str, *more: str, **world: str) -> subprocess.Popen:
     command = [
         sys.executable, "-m", "cwm_jax", "rl", "--gin_file=experiments/tiny/reverse.gin", "--out", str(run),
         "--role", role, "--gin.Rl.steps=12", "--gin.Rl.ttl=8.0", "--gin.Reverse.instant=False",
-        "--gin.Examining.tasks=8",
+        "--gin.Examining.tasks=8", *more,
     ]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | world
+    )
 
 
 def wait_until(there, processes) -> None:
@@ -59,6 +63,31 @@ def test_four_plain_processes_finish_a_run(tmp_path, processes):
     assert [one["step"] for one in results["examinations"]][-1] == 12, "the last weights are measured"
     assert json.loads((tmp_path / "board" / "at-board.json").read_text())["key"] != key
     assert not list((tmp_path / "board").glob("lease-*")) and "ray" not in os.listdir(tmp_path)
+
+
+def test_a_sampler_of_two_processes_takes_weights_at_one_step(tmp_path):
+    mesh = ["--gin.Rl.inference_mesh=@host/MeshShape()", "--gin.host/MeshShape.tensor=2", "--gin.Reverse.letters=5"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    found = {role: begin(tmp_path, role, *mesh) for role in ROLES if role != "sampler-0"}
+    for number in "01":
+        world = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number}
+        found[f"sampler-0 {number}"] = begin(tmp_path, "sampler-0", *mesh, **world, XLA_FLAGS="")
+    try:
+        while waiting := [role for role, process in found.items() if process.poll() is None]:
+            for role in found.keys() - waiting:
+                assert found[role].returncode == 0, (role, found[role].communicate()[0][-3000:])
+            time.sleep(0.2)
+    finally:
+        for process in found.values():
+            process.kill()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["steps"] == 12 and results["identity"]["residual"] == 0 and results["restarts"] == {}
+    assert [one["step"] for one in results["examinations"]][-1] == 12
+    lines = read_figures(tmp_path, "sampler-0")
+    taken = [one["version"] for line in lines for one in line["weights"]]
+    assert len(taken) > 3 and taken == sorted(taken) and lines[-1]["swaps"] == len(taken)
 
 
 def test_there_are_four_kinds_of_roles(tmp_path):

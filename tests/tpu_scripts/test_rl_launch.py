@@ -126,9 +126,12 @@ def test_each_machine_joins_ray_and_the_first_host_of_the_learner_runs_it(projec
     assert done.returncode == 0, done.stderr
     assert noted(project) == 'ray start --address=head:6379 --resources={"learner": 64}\n'
     assert received(project) == [*RL, "--address", "auto"]
-    for call, worker in ((f"learner head 64 {words}", "3"), ("sampler head", "0"), ("environments head", "0")):
-        assert plays(project, f"ray.sh {call}", TPU_WORKER_ID=worker).returncode == 143, "it leaves when it is told to"
-        role, amount = call.split()[0], 64 if "learner" in call else 1
+    for call, worker, role, amount in (
+        (f"learner head 64 {words}", "3", "learner", 64), ("sampler head 1", "0", "sampler", 1),
+        ("sampler head 2", "1", "sampler-7", 2), ("environments head", "0", "environments", 1),
+    ):  # fmt: skip
+        done = plays(project, f"ray.sh {call}", TPU_WORKER_ID=worker, TPU_NAME="my-rl-sampler-7")
+        assert done.returncode == 143, "it leaves when it is told to"
         assert noted(project) == f'ray start --address=head:6379 --resources={{"{role}": {amount}}} --block\n'
     plays(project, "ray.sh head head")
     assert noted(project).startswith("ray start --head --port=6379")
@@ -141,7 +144,6 @@ def test_each_machine_joins_ray_and_the_first_host_of_the_learner_runs_it(projec
         ({"SAMPLERS": "0"}, "numbers from 1 on"),
         ({"SLICES": "2"}, "the learner is one slice"),
         ({"SAMPLER_TOPOLOGY": "v5p:3x3x3"}, "a slice of v5p is"),
-        ({"SAMPLER_TOPOLOGY": "v5p:2x2x2"}, "has 2 hosts: a sampler is one"),
     ],
 )
 def test_bad_settings_say_what_to_write(project, settings, complaint):

@@ -4,9 +4,9 @@
 # The run is at its end when the board is, which writes the results.
 rl_yaml() {
   local tries=1000 notes={}
-  if [[ $1 == learner ]]; then
-    tries=0
-    notes="{alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool}" # all hosts of one slice
+  [[ $1 != learner ]] || tries=0
+  if [[ $1 == learner || $1 == samplers ]]; then # all hosts of one slice
+    notes="{alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool}"
   fi
   cat <<END
   - name: $1

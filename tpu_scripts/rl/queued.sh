@@ -34,7 +34,7 @@ rl_create() {
   rl_flags environments
   run "${CPUS[@]}" bulk create "--name-pattern=$NAME-env-###" "--count=$ENVIRONMENTS" "${PLACE[@]}" "${image[@]}" "${FLAGS[@]}"
   TOPOLOGY=$SAMPLER_TOPOLOGY source tpu_scripts/topology.sh
-  rl_flags sampler
+  rl_flags sampler "$TPU_HOSTS"
   if ((SAMPLERS == 1)); then
     rl_tpus "$NAME-samplers" "--node-id=$NAME-sampler-0"
   else

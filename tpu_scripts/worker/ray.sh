@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Plays a role in reinforcement learning: joins the Ray cluster of HEAD, again and again until this machine goes away. The
 # first host of the learner also runs it; the arguments are those of `python -m cwm_jax rl`, and the same call goes on.
-#   bash tpu_scripts/worker/ray.sh head|environments|sampler HEAD
+#   bash tpu_scripts/worker/ray.sh head|environments HEAD
+#   bash tpu_scripts/worker/ray.sh sampler HEAD HOSTS
 #   bash tpu_scripts/worker/ray.sh learner HEAD HOSTS --gin_file=F [--gin.Class.field=VALUE …] --out OUT
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -11,12 +12,16 @@ bash tpu_scripts/worker/setup.sh
 PATH=$PWD/.venv/bin:$PATH
 if [[ $role == head ]]; then exec ray start --head --port=6379 --num-cpus=1 --block; fi
 
-# A host of the learner tells how many there are (cwm_jax/rl/on_ray.py).
-join=(ray start "--address=$head:6379" "--resources={\"$role\": $hosts}")
-first() {
-  local metadata=http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number
-  [[ ${TPU_WORKER_ID:-$(curl -fs -H Metadata-Flavor:Google $metadata)} == 0 ]]
-}
+metadata() { curl -fs -H Metadata-Flavor:Google "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"; }
+first() { [[ ${TPU_WORKER_ID:-$(metadata agent-worker-number)} == 0 ]]; }
+
+# A host tells how many there are of its slice, and one of several of a sampler which it is of (cwm_jax/rl/places.py).
+resource=$role
+if [[ $role == sampler ]] && ((hosts > 1)); then
+  slice=${TPU_NAME:-$(metadata instance-id)} # NAME-sampler-0
+  resource=sampler-${slice##*-}
+fi
+join=(ray start "--address=$head:6379" "--resources={\"$resource\": $hosts}")
 if [[ $role != learner ]] || ! first; then
   trap 'exit 143' TERM
   while :; do

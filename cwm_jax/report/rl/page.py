@@ -1,99 +1,25 @@
-"""`report.html` of a run of reinforcement learning, and its TensorBoard, from whatever the roles have told so far."""
+"""`report.html` of a run of reinforcement learning."""
 
-import json
 import math
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-
-from cwm_jax.files import full_disk
 from cwm_jax.report.figures import percent, quantity
 from cwm_jax.report.page import Block, Page, code, escape, folded, heading, key_figures, prose, raw, side_by_side, table
 from cwm_jax.report.plots import Points, bar_plot, line_plot
+from cwm_jax.report.rl.tensorboard import rl_tensorboard
+from cwm_jax.report.rl.told import AGES, STAGES, WAITING, Told, kind_of, read, since
 
-AGES = ("0", "1", "2-3", "4-7", "8+")  # versions; the classes of cwm_jax.rl.objective.AGES
-WAITING = {"learner": ("wait_batch",), "sampler": ("wait_request", "wait_env"), "env": ("idle",)}  # by kind of role
 KINDS = {"learner": "Learner", "sampler": "Inference hosts", "env": "Environments"}
-STAGES = ("announced", "seen", "loaded", "swapped")  # what a host does with a version
 CURVE_POINTS = 300  # as many as a plot has room for
 AGE_POINTS = 60  # of a class of age: as many as leave the classes apart
 AGE_BARS = 16  # the last of them holds all that is older
 MOST_HOSTS = 5  # beside the learner, as many lines as have colours
 _NONE = "–"
-_NO_SCALARS = ("step", "time", "began", "solved")  # of a learner's row; lists are none either
-
-
-class Told(NamedTuple):
-    """What a run has told so far.
-
-    Attributes:
-      results: of `results.json`; empty while it goes on.
-      roles: rows of `metrics/ROLE.jsonl` by role: the learner, hosts by number, environments.
-      steps: rows of the learner by step; of one that was made again, what it told last.
-      examinations: on held-out tasks, by step.
-    """
-
-    results: dict[str, Any]
-    roles: dict[str, list[dict[str, Any]]]
-    steps: list[dict[str, Any]]
-    examinations: list[dict[str, Any]]
-
-    @property
-    def environments(self) -> list[str]:
-        """Names, in the order in which they were met."""
-        met = [*(one["environments"] for one in self.examinations), *(row.get("reward", {}) for row in self.steps)]
-        return list(dict.fromkeys(name for names in met for name in names))
-
-    @property
-    def hosts(self) -> list[str]:
-        return [role for role in self.roles if role.startswith("sampler")]
-
-    @property
-    def began(self) -> float:
-        """When the first role did, seconds since 1970."""
-        return min((row["began"] for rows in self.roles.values() for row in rows), default=0.0)
-
-    def lives(self, role: str) -> list[dict[str, Any]]:
-        """The last row of each life of a role."""
-        return list({row["began"]: row for row in self.roles[role]}.values())
-
-    def hours(self, role: str) -> dict[str, float]:
-        """Seconds of each part of a role's time, all of its lives together."""
-        total: Counter[str] = Counter()
-        for row in self.lives(role):
-            total.update(row["hours"])
-        return dict(total)
-
-    def idle(self, role: str) -> float:
-        """The share of its time that a role waited."""
-        spent = self.hours(role)
-        return sum(spent.get(part, 0.0) for part in WAITING[_kind(role)]) / max(math.fsum(spent.values()), 1e-9)
-
-    def ages(self) -> list[int]:
-        """Tokens learnt from, by how many versions old they were, from 0 on."""
-        total: Counter[int] = Counter()
-        for row in self.steps:
-            total.update(dict(enumerate(row.get("age", ()))))
-        return [total[age] for age in range(max(total, default=-1) + 1)]
-
-    def counted(self, name: str) -> Counter[str]:
-        """The sum over steps of a field that counts by name, most first."""
-        total: Counter[str] = Counter()
-        for row in self.steps:
-            total.update(row.get(name, {}))
-        return Counter(dict(total.most_common()))
-
-    def weights(self, host: str) -> list[dict[str, float]]:
-        """When a host took each version: `version` and `STAGES`, seconds since 1970."""
-        return [one for row in self.roles[host] for one in row.get("weights", ())]
 
 
 def rl_report(run: str | Path) -> Path:
@@ -102,55 +28,15 @@ def rl_report(run: str | Path) -> Path:
     Reads `results.json`, `metrics/`, `held_out/`, `config.json` and `config.gin`; what is not there yet is left out.
     """
     run = Path(run)
-    told = _read(run)
+    told = read(run)
     page = Page(f"{run.resolve().name}: reinforcement learning", "What it learned, from how old data, at what pace.")
     page.add(*_overview(told), *_rewards(told), *_staleness(told), *_distance(told), *_ledger(told), *_versions(told))
     page.add(*_groups(told), *_updates(told), *_config(run))
-    _write_board(run, told)
+    rl_tensorboard(run, told)
     return page.write(run / "report.html")
 
 
-def rl_tensorboard(run: str | Path) -> None:
-    """Writes `tensorboard/` anew from the same rows as the page."""
-    _write_board(Path(run), _read(Path(run)))
-
-
-# What is there
-
-
-def _read(run: Path) -> Told:
-    found = {path.stem: rows for path in (run / "metrics").glob("*.jsonl") if (rows := _rows(path))}
-    roles = {role: found[role] for role in sorted(filter(_kind, found), key=_place)}
-    steps = {row["step"]: row for row in roles.get("learner", ()) if "step" in row}
-    held_out = sorted(map(_json, (run / "held_out").glob("*.json")), key=lambda one: one["version"])
-    examinations = {one["step"]: one for one in held_out}
-    in_order = ([rows[step] for step in sorted(rows)] for rows in (steps, examinations))
-    return Told(_json(run / "results.json"), roles, *in_order)
-
-
-def _kind(role: str) -> str | None:
-    kind = role.partition("-")[0]
-    return kind if kind in WAITING else None
-
-
-def _place(role: str) -> tuple[int, int]:
-    kind, _, number = role.partition("-")
-    return list(WAITING).index(kind), int(number or 0)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file. A killed role leaves half a line, in the middle too where it came back."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+# What is drawn
 
 
 def _at(row: Any, *path: str | int) -> float | None:
@@ -233,7 +119,7 @@ def _overview(told: Told) -> list[Block]:
         oldest = max((age for age, count in enumerate(ages) if count), default=0)
         figures.append(("mean age of a token", f"{mean:.2f}", f"versions; the oldest {oldest}"))
     for kind, name in KINDS.items():
-        if idle := {role: told.idle(role) for role in told.roles if _kind(role) == kind}:
+        if idle := {role: told.idle(role) for role in told.roles if kind_of(role) == kind}:
             worst = max(idle, key=idle.get)
             note = f"mean of {len(idle)}; {worst} {percent(idle[worst])}" if len(idle) > 1 else "of its time"
             figures.append((f"{name.lower()} idle", percent(fmean(idle.values())), note))
@@ -371,7 +257,7 @@ _LOOK_ESS = "Near 100 % old tokens count as fresh ones do; a drop says that few 
 def _ledger(told: Told) -> list[Block]:
     blocks = []
     for kind, title in KINDS.items():
-        names = [role for role in told.roles if _kind(role) == kind]
+        names = [role for role in told.roles if kind_of(role) == kind]
         if not names:
             continue
         spent = {role: told.hours(role) for role in names}
@@ -417,7 +303,7 @@ def _versions(told: Told) -> list[Block]:
     if len(told.hosts) > MOST_HOSTS:
         blocks.append(prose(f"The first {MOST_HOSTS} of {len(told.hosts)} hosts are drawn."))
     every = [one for taken in weights.values() for one in taken]
-    by_version = [{"step": one["version"], **_since(one)} for one in sorted(every, key=lambda one: one["version"])]
+    by_version = [{"step": one["version"], **since(one)} for one in sorted(every, key=lambda one: one["version"])]
     stages = {stage: _curve(by_version, stage) for stage in STAGES[1:]}
     blocks += _plot(_LOOK_STAGES, "From announced to in use", stages, "version", "seconds since announced", log_y=True)
     if every:
@@ -441,14 +327,9 @@ def _picked(points: Points) -> Points:
     return [*points[:-1:size], *points[-1:]]
 
 
-def _since(one: dict[str, float]) -> dict[str, float]:
-    """Seconds from the announcement to each stage."""
-    return {stage: one[stage] - one["announced"] for stage in STAGES[1:]}
-
-
 def _latency_row(host: str, taken: list[dict[str, float]]) -> list[str]:
     stages = [median(one[after] - one[before] for one in taken) for before, after in pairwise(STAGES)]
-    whole = [_since(one)["swapped"] for one in taken]
+    whole = [since(one)["swapped"] for one in taken]
     return [host, f"{len(taken):,}", *(f"{seconds:.3f}" for seconds in (*stages, median(whole), max(whole)))]
 
 
@@ -530,46 +411,3 @@ def _config(run: Path) -> list[Block]:
     if resolved.exists():
         blocks += [folded("config.json: the configuration as resolved", code(resolved.read_text(encoding="utf-8")))]
     return [heading("Configuration"), *blocks] if blocks else []
-
-
-# TensorBoard
-
-
-def _write_board(run: Path, told: Told) -> None:
-    """Raises OSError, naming the folder and the fix, where the disk is full."""
-    folder, part = run / "tensorboard", run / "tensorboard.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with full_disk(folder):
-        board = EventsWriter(str(part / "events"))
-        for seconds, step, values in _events(told):
-            scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-            board.write_event(Event(wall_time=seconds, step=step, summary=Summary(value=scalars)))
-        board.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-
-
-def _events(told: Told) -> Iterator[tuple[float, int, dict[str, float]]]:
-    """`(seconds since 1970, step, scalars)`; what a host took has the version in place of the step."""
-    for row in told.steps:
-        kept = {name: value for name, value in row.items() if name not in _NO_SCALARS}
-        by_age = {name: dict(zip(AGES, values)) for name, values in kept.pop("by_age", {}).items()}
-        yield row["time"], row["step"], dict(_scalars({**kept, "by_age": by_age}))
-    times = {row["step"]: row["time"] for row in told.steps}
-    for one in told.examinations:
-        scalars = {f"{key}/{name}": value for name, values in one["environments"].items()
-                   for key, value in _scalars(values)}  # fmt: skip
-        yield times.get(one["step"], told.began), one["step"], dict(_scalars({"held_out": scalars}))
-    for host in told.hosts:
-        for one in told.weights(host):
-            yield one["swapped"], one["version"], dict(_scalars({host: {"seconds_since_announced": _since(one)}}))
-
-
-def _scalars(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
-    """`{"reward": {"bash": 1}}` as `("reward/bash", 1)`; what is no number is left out."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _scalars(value, f"{above}{name}/")
-        elif isinstance(value, int | float):
-            yield above + name, value

@@ -1,0 +1,121 @@
+"""What runs in the processes of Ray: the roles of a run, and how others call them."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.remote import RemoteBoard, RemotePools, patiently
+from cwm_jax.rl.roles import Context, EnvironmentRole, LearnerRole, SamplerRole, board_of, compile_once, pin
+from cwm_jax.training.processes import join_processes
+
+PATIENCE = 120.0  # seconds that somebody who died may take to be there again
+
+
+class Worker:
+    """What runs in a process of Ray: a role, or one of its processes."""
+
+    def __init__(self, role: str, rl: Rl, run: Path, folder: str, core: int | None):
+        os.chdir(folder)
+        if core is not None:
+            os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
+            pin(core)
+        compile_once(run)
+        self._rl, self._run, self._stop = rl, run, threading.Event()
+        self._role = role
+        self._address: str | None = None
+        self._asking = threading.Lock()
+
+    def work(self, board: Any, pools: dict[str, Any], processes: list[Any], number: int) -> None:
+        """Runs the role to its end.
+
+        Args:
+          board, pools: actors.
+          processes: of the role, as actors.
+          number: which of them this is.
+        """
+        context = Context(self._run, board_of_actor(board), self._stop.is_set, _pools(pools))
+        kind, _, host = self._role.partition("-")
+        world = None
+        if len(processes) > 1:
+            first = processes[0].address.remote
+            address = patiently(lambda: asked(first), PATIENCE) if number else self.address()
+            world = address, len(processes), number
+        learner = kind == "learner"
+        join_processes((self._rl.training.mesh_shape if learner else self._rl.inference_mesh_shape).devices, world)
+        role = LearnerRole(self._rl) if learner else SamplerRole(self._rl, int(host))
+        role.run(context)
+
+    def stop(self) -> None:
+        """Asks the role to come to its end."""
+        self._stop.set()
+
+    def address(self) -> str:
+        """Where others of a role may find its first process; while that lives, the same to all."""
+        import ray
+
+        with self._asking:
+            if self._address is None:
+                with socket.socket() as free:
+                    free.bind(("", 0))
+                    self._address = f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+            return self._address
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class BoardWorker:
+    """The board, in a process of its own."""
+
+    def __init__(self, rl: Rl, run: Path, folder: str):
+        os.chdir(folder)
+        self._board = board_of(rl, run)
+
+    def call(self, method: str, *args: Any) -> Any:
+        return getattr(self._board, method)(*args)
+
+    def again(self) -> int:
+        return self._board.again
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class PoolWorker(EnvironmentRole):
+    """A pool of environments, in a process of its own."""
+
+    def __init__(self, name: str, rl: Rl, run: Path, folder: str):
+        os.chdir(folder)
+        super().__init__(rl, run, name)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def asked(call: Callable[[], Any]) -> Any:
+    """What a remote call gives; ConnectionError where its process died, or is being started again."""
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    try:
+        return ray.get(call())
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayActorError as error:
+        raise ConnectionError(f"its process died: {type(error).__name__}") from None
+
+
+def board_of_actor(actor: Any) -> RemoteBoard:
+    """A `BoardWorker` as everybody has it."""
+    return RemoteBoard(lambda *call: asked(lambda: actor.call.remote(*call)), PATIENCE)
+
+
+def _pools(actors: dict[str, Any]) -> RemotePools:
+    def call(pool: str, method: str, *args: Any) -> Any:
+        return asked(lambda: getattr(actors[pool], method).remote(*args))
+
+    return RemotePools(lambda: list(actors), call, PATIENCE)

@@ -1,0 +1,115 @@
+"""Published weights on their way into an engine, which draws meanwhile."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from cwm_jax.checkpoints.training import DamagedCheckpoint
+from cwm_jax.inference.engine import Engine
+from cwm_jax.inference.weights import by_layer
+from cwm_jax.rl.policy import Gone, PolicyReader, Publication, check
+from cwm_jax.training.processes import is_first
+
+
+class Loading:
+    """Takes one version after the other. Of an inference host of several processes each has one, and does the same.
+
+    Args:
+      engine: goes on with the weights.
+      reader: where they are; the lease is that of the first process.
+      abstract: shapes, dtypes and shardings of the weights on this host.
+      in_background: whether they are read while tokens are drawn; else a run is the same every time.
+      tell: has the other processes `begin` and `finish`; called by the first of several.
+
+    Attributes:
+      reader: as above.
+      publication: what is on its way; None where nothing is.
+      retries: weights that were gone or damaged.
+      taken: for each version that was taken, when it was announced, seen, loaded and swapped in, in seconds since 1970;
+        who tells it on empties it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        reader: PolicyReader,
+        abstract: Any,
+        in_background: bool = True,
+        tell: Callable[..., None] = lambda *_: None,
+    ):
+        self._engine, self.reader, self._abstract, self._in_background = engine, reader, abstract, in_background
+        self._tell = tell
+        self.publication: Publication | None = None
+        self.retries = 0
+        self.taken: list[dict[str, float]] = []
+        self._several = jax.process_count() > 1
+        self._thread: threading.Thread | None = None
+        self._params: Any = None
+        self._seen = self._read_at = 0.0
+
+    def begin(self, publication: Publication) -> None:
+        """Begins to read weights, unless they are gone."""
+        self._seen = time.time()
+        if is_first():
+            try:
+                self.reader.lease(publication)
+            except Gone:
+                self.retries += 1
+                return  # the next look finds a newer one
+        self._tell("begin", publication)
+        self.publication = publication
+        self._thread = threading.Thread(target=self._read, args=(publication,), daemon=True)
+        self._thread.start()
+        if not self._in_background:
+            self._thread.join()
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is on its way has been read, or cannot be."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def finish(self) -> Publication | None:
+        """Has the engine go on with what was read; None where it was gone or damaged. Every process calls it."""
+        self._tell("finish")
+        self._thread.join()
+        publication, params = self.publication, self._params
+        self._thread = self.publication = self._params = None
+        if self._several:
+            params = self._agreed(publication, params)
+        if params is None:
+            self.retries += 1
+            if is_first():
+                self.reader.let_go()
+            return None
+        self._engine.swap(params, publication.version)
+        if is_first():
+            self.reader.use(publication.version)
+        times = {"announced": publication.announced, "seen": self._seen, "loaded": self._read_at}
+        self.taken.append({"version": publication.version, **times, "swapped": time.time()})
+        return publication
+
+    def _read(self, publication: Publication) -> None:
+        try:
+            params = self.reader.read(publication, self._abstract)
+            if not self._several:
+                check(publication, params)
+                # As the engine holds them, so that it is ready to go on with them at once.
+                params = by_layer(params)
+            self._params = jax.block_until_ready(params)
+        except (Gone, DamagedCheckpoint):
+            pass  # the next look finds a newer one
+        self._read_at = time.time()
+
+    def _agreed(self, publication: Publication, params: Any) -> Any:
+        """The weights, checked, where all processes have read them. They compute together, so not while one draws."""
+        if not multihost_utils.process_allgather(params is not None).all():
+            return None
+        try:
+            check(publication, params)
+        except DamagedCheckpoint:
+            return None
+        return params
