@@ -17,11 +17,11 @@ ROLES = ("learner", "sampler-0", "env", "board")
 REPORT = Path("experiments/rl/kills.json")
 
 
-def begin(run: Path, steps: int) -> subprocess.Popen:
+def begin(run: Path, steps: int, *more: str) -> subprocess.Popen:
     command = [
         sys.executable, "-m", "cwm_jax", "rl", "--gin_file=experiments/tiny/reverse.gin", "--out", str(run),
         f"--gin.Rl.steps={steps}", "--gin.Rl.checkpoint_every=7", "--gin.Rl.ttl=8.0", "--gin.Reverse.instant=False",
-        "--gin.Examining.tasks=16",
+        "--gin.Examining.tasks=16", *more,
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -95,23 +95,26 @@ def test_a_run_survives_the_death_of_each_of_its_roles(tmp_path):
     assert results["steps"] == 60 and "residual 0" in out
 
 
+SLOWLY = "--gin.AdamW.peak_lr=1e-5"  # a policy that could do everything would give nothing to learn from
+
+
 @pytest.mark.kills
 def test_twenty_rounds(tmp_path):
     """`make rl-kill`."""
     rng = Random(2026)
     victims = [rng.choice(ROLES) for _ in range(20)]
-    process = begin(tmp_path, steps=2000)
+    process = begin(tmp_path, 2000, SLOWLY)
     began = time.monotonic()
     killed = kill_at_random(tmp_path, process, victims, rng, (0.5, 12.0))
     process.send_signal(signal.SIGINT)  # the command itself goes, too, and is called again
     process.communicate(timeout=200)
-    rest = begin(tmp_path, steps=2000)
+    rest = begin(tmp_path, 2000, SLOWLY)
     while time.monotonic() - began < 600 and rest.poll() is None:
         time.sleep(1)
     rest.send_signal(signal.SIGKILL)
     rest.communicate()
     time.sleep(5)  # Ray sees that its driver is gone, and its processes go
-    last = begin(tmp_path, steps=2000)
+    last = begin(tmp_path, 2000, SLOWLY)
     out, _ = last.communicate(timeout=1500)
     assert last.returncode == 0, out[-3000:]
     results = check(tmp_path, [])
