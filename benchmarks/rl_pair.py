@@ -23,9 +23,10 @@ from cwm_jax.rl.board import Admission
 from cwm_jax.rl.curriculum import Curriculum
 from cwm_jax.rl.examiner import Examining
 from cwm_jax.rl.experiment import Environment, Rl
+from cwm_jax.rl.figures import read_figures
 from cwm_jax.rl.learner import Learning
 from cwm_jax.rl.results import learner_steps, taken
-from cwm_jax.rl.roles import Context, LearnerRole, SamplerRole, board_of, compile_once, pin, read_figures
+from cwm_jax.rl.roles import Context, LearnerRole, SamplerRole, board_of, compile_once, pin
 from cwm_jax.rl.rollout import Drawing
 from cwm_jax.rl.sampler import Sampling
 from cwm_jax.rl.simulate import Episodes, LogNormal, Publishing, Samplers, System

@@ -17,10 +17,10 @@ from cwm_jax.inference.engine import Engine, EngineConfig
 from cwm_jax.inference.request import Request, Token
 from cwm_jax.inference.weights import by_layer
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
+from cwm_jax.rl.figures import read_figures
 from cwm_jax.rl.on_ray import run_on_ray
 from cwm_jax.rl.policy import PolicyReader, Publisher
 from cwm_jax.rl.results import learner_steps
-from cwm_jax.rl.roles import read_figures
 from cwm_jax.rl.simulate import LogNormal
 
 

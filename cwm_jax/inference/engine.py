@@ -113,6 +113,7 @@ class Engine:
         self.config, self.counts = config, Counts()
         self._params = by_layer(params)
         self._pinned: dict[int, Params] = {}  # by version: weights that were swapped out, and are needed yet
+        self._held: frozenset[int] = frozenset()
         shape = jax.eval_shape(rebuild, self._params)
         self._vocab_size, model = shape.vocab_size, shape.config
         layout = config.layout(model)
@@ -178,6 +179,8 @@ class Engine:
         ids = np.array([*request.prompt, *dict(request.forced).values()])
         if (odd := ids[(ids < 0) | (ids >= self._vocab_size)]).size:
             raise ValueError(f"Request.prompt or forced has token {odd[0]}; ids are from 0 to {self._vocab_size - 1}")
+        if request.version not in (None, self.version, *self._pinned):
+            raise ValueError(f"Request.version={request.version} is not there any more; `hold` it while it is present")
         one = Running(self._next, request, list(request.prompt))
         self._scheduler.submit(one)
         self._all[one.number] = one
@@ -214,6 +217,11 @@ class Engine:
         self._scheduler.swap(version)
         self._let_go()
         self.counts.swaps += 1
+
+    def hold(self, versions: Iterable[int]) -> None:
+        """Keeps the weights of these versions for requests to come, and no others."""
+        self._held = frozenset(versions)
+        self._let_go()
 
     def step(self) -> list[tuple[int, Token | Finish]]:
         """Reads one chunk of prompts, if any must be read, then decodes; what came out, by request and in order."""
@@ -262,7 +270,7 @@ class Engine:
     def _let_go(self) -> None:
         """Forgets weights that no sequence needs."""
         if self._pinned:
-            needed = self._scheduler.pinned()
+            needed = self._scheduler.pinned() | self._held
             self._pinned = {version: params for version, params in self._pinned.items() if version in needed}
 
     def _weights(self, version: int | None) -> tuple[Params, int]:

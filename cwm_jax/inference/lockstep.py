@@ -14,7 +14,7 @@ from cwm_jax.inference.scheduler import Scheduler
 from cwm_jax.training.processes import told_by_first
 
 
-class Loading(Protocol):
+class Loader(Protocol):
     """Weights on their way into the engine of a process."""
 
     def begin(self, publication: Any) -> None:
@@ -24,10 +24,10 @@ class Loading(Protocol):
         """Swaps the engine's weights for what was read, in all processes or in none."""
 
 
-class Leading:
+class LeaderEngine:
     """The engine of the first process, used as an `Engine`; the others are in `follow`. Its mesh must be in force.
 
-    Its weights are swapped by a `Loading` that tells the others when it begins and when it finishes.
+    Its weights are swapped by a `Loader` that tells the others when it begins and when it finishes.
     """
 
     def __init__(self, engine: Engine):
@@ -68,6 +68,11 @@ class Leading:
         self._calls.append(("forget", (numbers,)))
         self._engine.forget(numbers)
 
+    def hold(self, versions: Iterable[int]) -> None:
+        versions = tuple(versions)
+        self._calls.append(("hold", (versions,)))
+        self._engine.hold(versions)
+
     def step(self) -> list[tuple[int, Token | Finish]]:
         self.tell("step")
         return self._engine.step()
@@ -82,7 +87,7 @@ class Leading:
         self._calls.clear()
 
 
-def follow(engine: Engine, loading: Loading) -> Iterator[list[tuple[int, Token | Finish]]]:
+def follow(engine: Engine, loading: Loader) -> Iterator[list[tuple[int, Token | Finish]]]:
     """Any other process: makes the calls of the first until that leaves; what came out of each step.
 
     Args:

@@ -22,6 +22,7 @@ class Request:
       top_logprobs: so many of the likeliest tokens are told beside each.
       on_swap: what becomes of it when weights are swapped: `keep` what caches hold of it (paper §6.4; PipelineRL),
         `recompute` that, or `pin` it: the weights that were there when it came make all of its tokens.
+      version: of the weights that make the tokens of what is pinned, if not the present ones; the engine holds them.
       lineage: requests of one name go on from what caches hold of each other's tokens, whatever weights made it: the
         turns of one trajectory. Without one, requests share only what weights of one version made.
       prompt_logprobs: the prompt's tokens are scored, too, each beside so many of the likeliest; None: they are not.
@@ -36,6 +37,7 @@ class Request:
     forced: tuple[tuple[int, int], ...] = ()
     top_logprobs: int = 0
     on_swap: Literal["keep", "recompute", "pin"] = "keep"
+    version: int | None = None
     lineage: str = ""
     prompt_logprobs: int | None = None
 
@@ -46,6 +48,8 @@ class Request:
             raise ValueError(f"Request.max_tokens={self.max_tokens} must not be negative")
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"Request.temperature={self.temperature} must be 0 (greedy) or more")
+        if self.version is not None and self.on_swap != "pin":
+            raise ValueError(f"Request.version={self.version} is for what is pinned; Request.on_swap={self.on_swap!r}")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"Request.top_p={self.top_p} must be above 0 and at most 1")
 

@@ -113,7 +113,7 @@ class Scheduler:
         if len(self._waiting) >= self._queue:
             raise QueueFull(f"{len(self._waiting)} requests wait, EngineConfig.queue={self._queue}; ask again later")
         if one.request.on_swap == "pin":
-            one.version = self.version
+            one.version = self.version if one.request.version is None else one.request.version
         self._waiting.append(one)
 
     def admit(self) -> None:

@@ -37,7 +37,7 @@ class Worker:
           processes: of the role, as actors.
           number: which of them this is.
         """
-        context = Context(self._run, board_of_actor(board), self._stop.is_set, _pools(pools))
+        context = Context(self._run, board_of_actor(board), self._stop.is_set, _pools(pools, self._role))
         kind, _, host = self._role.partition("-")
         world = None
         if len(processes) > 1:
@@ -96,16 +96,28 @@ class PoolWorker(EnvironmentRole):
         return os.getpid()
 
 
-def asked(call: Callable[[], Any]) -> Any:
-    """What a remote call gives; ConnectionError where its process died, or is being started again."""
+def asked(call: Callable[[], Any], seconds: float | None = None) -> Any:
+    """What a remote call gives.
+
+    Args:
+      call: makes it.
+      seconds: that it may take; None for any.
+
+    Raises:
+      TimeoutError: it took longer.
+      ConnectionError: its process died, or is being started again.
+      RuntimeError: it cannot be started; the message tells why.
+    """
     import ray
     from ray.exceptions import RayActorError, RayTaskError
 
     try:
-        return ray.get(call())
+        return ray.get(call(), timeout=seconds)
     except RayTaskError as error:
         raise error.cause from None
     except RayActorError as error:
+        if error.actor_init_failed:
+            raise RuntimeError(f"a process cannot be started: {error}") from None
         raise ConnectionError(f"its process died: {type(error).__name__}") from None
 
 
@@ -114,8 +126,8 @@ def board_of_actor(actor: Any) -> RemoteBoard:
     return RemoteBoard(lambda *call: asked(lambda: actor.call.remote(*call)), PATIENCE)
 
 
-def _pools(actors: dict[str, Any]) -> RemotePools:
+def _pools(actors: dict[str, Any], host: str) -> RemotePools:
     def call(pool: str, method: str, *args: Any) -> Any:
         return asked(lambda: getattr(actors[pool], method).remote(*args))
 
-    return RemotePools(lambda: list(actors), call, PATIENCE)
+    return RemotePools(lambda: list(actors), call, PATIENCE, host)

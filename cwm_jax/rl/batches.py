@@ -177,11 +177,20 @@ class Gatherer:
       batching: how.
       vocab_size: ids are below it.
       keep: whether groups that are passed over stay in the spool.
+      most: groups that can wait at once, so that more of them do not come; None for any number.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, batching: Batching, vocab_size: int, keep: bool = True):
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        batching: Batching,
+        vocab_size: int,
+        keep: bool = True,
+        most: int | None = None,
+    ):
         self._spool, self._ledger, self._batching, self._vocab_size = spool, ledger, batching, vocab_size
-        self._keep = keep
+        self._keep, self._sizes = keep, {batching.groups, most} - {None}
         self._read: dict[str, Group] = {}
 
     def gather(self, step: int, version: int) -> Gathered | None:
@@ -211,7 +220,7 @@ class Gatherer:
             full = bool(groups) and self._rows([*groups.values(), chosen]) > self._batching.rows
             if not full:
                 groups[uid] = chosen
-                full = _tokens(groups.values()) >= self._batching.tokens or len(groups) == self._batching.groups
+                full = _tokens(groups.values()) >= self._batching.tokens or len(groups) in self._sizes
             if full:
                 break
         if full or rejected:  # what is passed over is told at once, so that others are made in its place

@@ -116,7 +116,12 @@ class Admission:
           waiting: groups that are made.
           running: groups that are being made.
         """
-        return waiting + running < (self.staleness + 1) * self.groups
+        return waiting + running < self.most
+
+    @property
+    def most(self) -> int:
+        """Groups that are made or wait at once."""
+        return (self.staleness + 1) * self.groups
 
 
 class Board:
@@ -183,10 +188,10 @@ class Board:
                 one.worker, one.until = worker, self._clock() + self._ttl
         return lost
 
-    def give_back(self, worker: str, uids: Iterable[str] | None = None) -> None:
-        """Tickets that a worker does not go on with; by default all of its own."""
-        for uid, one in self._open.items():
-            if one.worker == worker and (uids is None or uid in uids):
+    def give_back(self, worker: str) -> None:
+        """The tickets of a worker that does not go on with them."""
+        for one in self._open.values():
+            if one.worker == worker:
                 one.worker = ""
 
     def accounts(self) -> Accounts:
@@ -206,11 +211,15 @@ class Board:
     def _settle(self) -> list[str]:
         """Takes note of what was sealed and taken; the groups that wait, as of one moment.
 
-        The ledger is read first: what is sealed and taken after that counts as waiting, and is in one place.
+        What is taken and deleted between two looks into the spool the ledger tells; if not yet, we look again.
         """
-        self._ledger.refresh()
-        sealed = self._spool.sealed().keys()
-        taken = self._ledger.taken
+        before = self._spool.sealed().keys()
+        while True:
+            self._ledger.refresh()
+            sealed, taken = self._spool.sealed().keys(), self._ledger.taken
+            if not before - sealed - taken:
+                break
+            before = sealed
         for uid in [uid for uid in self._open if uid in sealed or uid in taken]:
             del self._open[uid]
         return [uid for uid in sealed if uid not in taken]

@@ -61,7 +61,7 @@ def synchronous(rl: Rl) -> Rl:
     groups = rl.learning.batching.groups or rl.admission.groups
     batching = replace(rl.learning.batching, groups=groups)
     admission = replace(rl.admission, staleness=0, groups=groups)
-    return replace(rl, learning=replace(rl.learning, batching=batching), admission=admission)
+    return replace(rl, learning=replace(rl.learning, batching=batching, publish_every=1), admission=admission)
 
 
 def run(rl: Rl, out: Path, address: str | None = None, alone: bool = True) -> dict[str, Any]:
@@ -120,7 +120,8 @@ def claim(root: Any, out: Path, load: Callable[[list[str], list[str]], Any]) -> 
 
 def _say(results: dict[str, Any]) -> None:
     for name, reward in results["reward"].items():
-        print(f"{name}: held-out reward {reward['before']:.3f} before, {reward['after']:.3f} after")
+        before, after = ("none" if one is None else f"{one:.3f}" for one in (reward["before"], reward["after"]))
+        print(f"{name}: held-out reward {before} before, {after} after")
     identity = results["identity"]
     print(
         f"groups: {identity['issued']} issued = {identity['consumed']} learnt from + {identity['rejected']} passed "

@@ -30,7 +30,7 @@ class Examining:
 
 
 class Examiner:
-    """Holds the examinations of one host. Their requests are pinned: a swap changes nothing in them.
+    """Holds the examinations of one host. Their requests are pinned to a version: a swap changes nothing in them.
 
     Args:
       run: folder of the run; `held_out/VERSION.json` tells what came out.
@@ -64,6 +64,11 @@ class Examiner:
         """Whether nothing is under way and the weights of step `until` are measured."""
         return not self._under_way and self.until is not None and (self._last or 0) >= self.until
 
+    @property
+    def versions(self) -> set[int]:
+        """Of the weights that are needed until they are measured."""
+        return set(self._under_way)
+
     def begin(self, version: int, step: int) -> Iterator[tuple[Any, Rollout]]:
         """The rollouts to be made with the present weights, by key; none where these need not be measured.
 
@@ -76,7 +81,10 @@ class Examiner:
         if not due:
             return
         self._last, self._steps[version] = step, step
-        self._under_way[version] = {(name, n): None for name, tasks in self._tasks.items() for n in range(len(tasks))}
+        wanted = [(name, n) for name, tasks in self._tasks.items() for n in range(len(tasks))]
+        if not wanted:
+            return self._write(version, {})
+        self._under_way[version] = dict.fromkeys(wanted)
         for name, number in list(self._under_way[version]):
             env, reward = self._playgrounds[name]
             yield (

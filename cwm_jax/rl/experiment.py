@@ -122,6 +122,11 @@ class Rl:
                 f"Rl.inference_mesh={self.inference_mesh}: the engine is cut along tensor alone, such as "
                 "MeshShape(tensor=4) or v5p:2x2x1/serve; let the other axes be 1"
             )
+        if (every := self.learning.publish_every) > self.admission.staleness + 1:
+            raise ValueError(
+                f"Learning.publish_every={every} is more than Admission.staleness={self.admission.staleness} allows: "
+                "samplers would wait for ever for weights that are young enough; let it be at most one more"
+            )
         if self.drawing.max_context > self.learning.batching.length:
             raise ValueError(
                 f"Drawing.max_context={self.drawing.max_context} is more than Batching.length="

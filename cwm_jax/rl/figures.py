@@ -1,15 +1,56 @@
-"""What a step of the learner is told by: how old its tokens are, what its groups were worth (names of rl.md, G.8)."""
+"""What roles tell of themselves in `metrics/`, and what the learner tells of a step (names of rl.md, G.8)."""
 
+import json
+import time
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cwm_jax.envs.env import OK
+from cwm_jax.files import full_disk
 from cwm_jax.rl.batches import Gathered
 from cwm_jax.rl.objective import AGES
 
 _BINS = 10
+_TELL = 2.0  # seconds between lines of figures
+
+
+class Figures:
+    """Lines of figures of one role, added to `metrics/ROLE.jsonl`; each tells when this life of the role began."""
+
+    def __init__(self, run: Path, role: str):
+        self._path = Path(run) / "metrics" / f"{role}.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._began = time.time()
+        self._told = 0.0
+
+    def tell(self, values: dict[str, Any]) -> None:
+        """Adds a line."""
+        self._told = time.monotonic()
+        line = json.dumps({"began": self._began, "time": time.time(), **values})
+        with full_disk(self._path), self._path.open("a") as file:
+            file.write(line + "\n")
+
+    @property
+    def due(self) -> bool:
+        """Whether the last line is a while ago."""
+        return time.monotonic() - self._told > _TELL
+
+
+def read_figures(run: Path, role: str) -> list[dict[str, Any]]:
+    """The lines that a role told; half a line, of one that was killed, is none."""
+    path = Path(run) / "metrics" / f"{role}.jsonl"
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def of_batch(batch: Gathered, version: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from cwm_jax.checkpoints.training import Checkpoints, abstract
+from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl import figures
 from cwm_jax.rl.batches import Batching, Gathered, Gatherer, RolloutRows
@@ -23,7 +23,7 @@ from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.step import make_proximal, make_rl_step
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.processes import as_first, is_first
-from cwm_jax.training.state import TrainState, init_state, optimizer_of, restored
+from cwm_jax.training.state import init_state, optimizer_of, restored
 
 _AGAIN = 0.02  # seconds until the ledger is looked at again
 _PATIENCE = 120.0  # seconds that an entry may take to another machine
@@ -59,6 +59,7 @@ class Learner:
       learning: the rest.
       run: folder of the run.
       vocab_size: ids are below it.
+      most: groups that can wait for it at once; None for any number.
       clock: tells seconds since 1970.
 
     Attributes:
@@ -74,6 +75,7 @@ class Learner:
         learning: Learning,
         run: Path,
         vocab_size: int,
+        most: int | None = None,
         clock: Callable[[], float] = time.time,
     ):
         """Goes on from the newest checkpoint in `run`, and publishes its weights."""
@@ -81,7 +83,7 @@ class Learner:
         self._experiment, self._learning = experiment, learning
         self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
         keep = learning.spool_steps is None
-        self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size, keep)
+        self._gatherer = Gatherer(self._spool, self._ledger, learning.batching, vocab_size, keep, most)
         self._checkpoints = Checkpoints(Path(run) / "state", experiment.checkpoint_every)
         mesh = experiment.mesh_shape.build()
         self._place = NamedSharding(mesh, experiment.rules.spec("batch", "sequence"))
@@ -107,8 +109,9 @@ class Learner:
 
     def tick(self) -> dict[str, Any] | None:
         """One step, if there is a batch for it; its metrics."""
-        with self.hours.spent("pack"):
-            batch = self._gather()
+        began = time.perf_counter()
+        batch = self._gather()
+        self.hours.add("wait_batch" if batch is None else "pack", time.perf_counter() - began)
         return None if batch is None else self._learn(batch)
 
     def _gather(self) -> Gathered | None:
@@ -137,8 +140,10 @@ class Learner:
     def __enter__(self) -> "Learner":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: type | None, *_: object) -> None:
+        # Who fails alone would wait for others to save, and they for it.
+        if error is None or jax.process_count() == 1:
+            self.close()
 
     def _learn(self, gathered: Gathered) -> dict[str, Any]:
         version, spent = self.publisher.version, self.hours.spent
@@ -151,7 +156,7 @@ class Learner:
             self.state, metrics = self._update(self.state, batch, proximal_BS, jnp.int32(version))
             metrics = {name: jax.tree.map(np.asarray, value) for name, value in jax.device_get(metrics).items()}
         self.step += 1
-        if self.step % self._learning.publish_every == 0:
+        if self.step % self._learning.publish_every == 0 or self.done:
             with spent("publish_block"):
                 self.publisher.publish(self._cast(self.state.params), self.step)
         if self._checkpoints.due(self.step):
@@ -173,10 +178,3 @@ class Learner:
         return [
             uid for entry in self._ledger.entries if entry.step <= step for uid in (*entry.consumed, *entry.rejected)
         ]
-
-
-def serving_shapes(learner_state: TrainState, serving: str, place: jax.sharding.Sharding) -> Any:
-    """The weights as a host of one device loads them."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, serving, sharding=place), abstract(learner_state.params)
-    )

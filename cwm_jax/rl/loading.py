@@ -1,7 +1,9 @@
-"""Published weights on their way into an engine, which draws meanwhile."""
+"""Published weights on their way into an engine, which draws while they are read."""
 
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,8 @@ from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.weights import by_layer
 from cwm_jax.rl.policy import Gone, PolicyReader, Publication, check
 from cwm_jax.training.processes import is_first
+
+_TRIES = 3  # of one version
 
 
 class Loading:
@@ -49,6 +53,8 @@ class Loading:
         self._several = jax.process_count() > 1
         self._thread: threading.Thread | None = None
         self._params: Any = None
+        self._error: Exception | None = None
+        self._failures = Counter[int]()  # of the version that is tried
         self._seen = self._read_at = 0.0
 
     def begin(self, publication: Publication) -> None:
@@ -73,17 +79,22 @@ class Loading:
         return self._thread is not None and not self._thread.is_alive()
 
     def finish(self) -> Publication | None:
-        """Has the engine go on with what was read; None where it was gone or damaged. Every process calls it."""
+        """Has the engine go on with what was read; None where it was gone or damaged. Every process calls it.
+
+        Raises:
+          Exception: what came of reading this version for the third time.
+        """
         self._tell("finish")
         self._thread.join()
-        publication, params = self.publication, self._params
-        self._thread = self.publication = self._params = None
+        publication, params, error = self.publication, self._params, self._error
+        self._thread = self.publication = self._params = self._error = None
         if self._several:
             params = self._agreed(publication, params)
         if params is None:
             self.retries += 1
             if is_first():
                 self.reader.let_go()
+            self._failed(publication.version, error)
             return None
         self._engine.swap(params, publication.version)
         if is_first():
@@ -100,9 +111,18 @@ class Loading:
                 # As the engine holds them, so that it is ready to go on with them at once.
                 params = by_layer(params)
             self._params = jax.block_until_ready(params)
-        except (Gone, DamagedCheckpoint):
-            pass  # the next look finds a newer one
+        except Exception as error:
+            self._error = error
         self._read_at = time.time()
+
+    def _failed(self, version: int, error: Exception | None) -> None:
+        """The next look finds these weights again or newer ones; those that are only gone are no news."""
+        if error is None or isinstance(error, Gone):
+            return
+        self._failures = Counter({version: self._failures[version] + 1})
+        if self._failures[version] == _TRIES:
+            raise error
+        print(f"rl: {error}; trying again", file=sys.stderr)
 
     def _agreed(self, publication: Publication, params: Any) -> Any:
         """The weights, checked, where all processes have read them. They compute together, so not while one draws."""

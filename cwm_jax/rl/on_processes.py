@@ -83,7 +83,7 @@ def play(rl: Rl, run: Path, role: str) -> None:
         else:
             join_processes(rl.inference_mesh_shape.devices)
             over = lambda: stop.is_set() or _ended(run)  # noqa: E731
-            SamplerRole(rl, int(number or 0)).run(Context(run, _board(run), over, _pools(run)))
+            SamplerRole(rl, int(number or 0)).run(Context(run, _board(run), over, _pools(run, role)))
 
 
 def _ended(run: Path) -> bool:
@@ -170,8 +170,8 @@ def _board(run: Path) -> RemoteBoard:
     return RemoteBoard(lambda *call: _asked(run, "board", *call), _PATIENCE)
 
 
-def _pools(run: Path) -> RemotePools:
+def _pools(run: Path, host: str) -> RemotePools:
     def names() -> list[str]:
         return [path.stem.removeprefix("at-") for path in sorted((run / "board").glob("at-env*.json"))]
 
-    return RemotePools(names, lambda pool, *call: _asked(run, pool, *call), _PATIENCE)
+    return RemotePools(names, lambda pool, *call: _asked(run, pool, *call), _PATIENCE, host)

@@ -19,6 +19,7 @@ from cwm_jax.rl.remote import patiently
 
 _LOOK = 1.0  # seconds between looks at what goes on
 _GRACE = 5.0  # seconds for the processes of a learner to notice that one of them is gone
+_MOMENT = 0.5  # seconds that somebody who is looked at may take to answer
 _THREADS = 64  # calls of environments at once, in a pool
 
 
@@ -97,20 +98,23 @@ class _Cast:
 
     def _end(self, role: str) -> None:
         """Ends what is left of a role that lost a process; all that was its is started again."""
-        for future, name in self._of(role).items():
-            if not _is_death(future):
+        dead = {name for future, name in self._of(role).items() if _is_death(future)}
+        for name, actor in self._roles[role].items():
+            if name not in dead:
                 with contextlib.suppress(ConnectionError):
-                    _start_again(self._roles[role][name])
+                    self._pids[name] = _start_again(actor)
+        for future in self._of(role):
             del self._running[future]
 
     def look(self) -> None:
-        """Counts who was started again; `board/roles.json` tells their processes."""
-        import ray
-        from ray.exceptions import GetTimeoutError, RayActorError
+        """Counts who died and was started again; `board/roles.json` tells their processes.
 
+        Raises:
+          RuntimeError: somebody cannot be started.
+        """
         for name, actor in self._everybody().items():
-            with contextlib.suppress(RayActorError, GetTimeoutError):
-                pid = ray.get(actor.pid.remote(), timeout=0.5)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                pid = asked(actor.pid.remote, _MOMENT)
                 self.restarts[name] += self._pids.get(name, pid) != pid
                 self._pids[name] = pid
         write_json(self._run / "board" / "roles.json", self._pids)
@@ -119,17 +123,26 @@ class _Cast:
         processes = {name: actor for found in self._roles.values() for name, actor in found.items()}
         return {"board": self._board, **self._pools, **processes}
 
+    def conclude(self) -> None:
+        """Asks everybody to come to an end; who dies before that begins again, as there are weights to be measured."""
+        self._stop()
+        while self._running:
+            self.tend()
+            self.look()
+            self._stop()
+
     def end(self) -> None:
         """Asks everybody to come to an end, and waits for it."""
+        self._stop()
+        wait(self._running, PATIENCE)
+
+    def _stop(self) -> None:
         for processes in self._roles.values():
             for actor in processes.values():
                 actor.stop.remote()
-        wait(self._running, PATIENCE)
 
     def came_to(self) -> dict[str, Any]:
-        """What `run_on_ray` returns; raises what a role raised."""
-        for future in self._running:
-            _died(future)
+        """What `run_on_ray` returns."""
         again = patiently(lambda: asked(self._board.again.remote), PATIENCE)
         return {"restarts": dict(self.restarts), "again": again, "accounts": self.board.accounts()}
 
@@ -148,6 +161,7 @@ def run_on_ray(rl: Rl, run: Path, address: str | None, told: Callable[[Accounts]
 
     Raises:
       ValueError: the cluster has no machine for the learner.
+      RuntimeError: a process cannot be started; else whatever a role raised.
     """
     with joined(address), cluster(workers=1 + rl.samplers):
         cast = _Cast(rl, Path(run).absolute(), address)
@@ -156,23 +170,25 @@ def run_on_ray(rl: Rl, run: Path, address: str | None, told: Callable[[Accounts]
                 cast.tend()
                 cast.look()
                 told(cast.board.accounts())
+            cast.conclude()
         finally:
             cast.end()
         return cast.came_to()
 
 
-def _start_again(actor: Any) -> None:
-    """Kills a process, and waits for the one after it; raises ConnectionError where it is away already."""
+def _start_again(actor: Any) -> int:
+    """Kills a process; the id of the one after it. Raises ConnectionError where it is away already."""
     import ray
 
     before = asked(actor.pid.remote)
     ray.kill(actor, no_restart=False)
 
-    def another() -> None:
-        if asked(actor.pid.remote) == before:
+    def another() -> int:
+        if (now := asked(actor.pid.remote)) == before:
             raise ConnectionError("it is not gone yet")
+        return now
 
-    patiently(another, PATIENCE)
+    return patiently(another, PATIENCE)
 
 
 def _is_death(future: Future) -> bool:
@@ -184,14 +200,14 @@ def _is_death(future: Future) -> bool:
 
 def _died(future: Future) -> bool:
     """Whether a role's process died; what the role itself raised is raised here."""
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayActorError, RayTaskError
 
     try:
         future.result()
     except RayTaskError as error:
         raise error.cause from error
-    except Exception:
-        if not _is_death(future):
-            raise
+    except RayActorError as error:
+        if error.actor_init_failed:
+            raise RuntimeError(f"a process cannot be started: {error}") from None
         return True
     return False

@@ -95,9 +95,15 @@ class Policies:
         return self._weights / str(version)
 
     def read(self, publication: Publication, abstract: Any) -> Any:
-        """As `PolicyReader.load`, of what somebody has leased, and not checked; no device computes anything for it."""
+        """As `PolicyReader.load`, of what somebody has leased, and not checked.
+
+        Processes that hold the weights together read their parts without waiting for one another, and no device
+        computes anything.
+        """
+        alone = ocp.options.MultiprocessingOptions(primary_host=None, active_processes={jax.process_index()})
         try:
-            return ocp.load(self.folder(publication.version), abstract)
+            with ocp.Context(multiprocessing_options=alone):
+                return ocp.load(self.folder(publication.version), abstract)
         except Exception as error:  # of a folder that is deleted while it is read, any library below may raise
             if publication.name in self.names() and self.folder(publication.version).exists():
                 raise DamagedCheckpoint(f"version {publication.version} cannot be read: {error}") from None

@@ -1,6 +1,7 @@
 """Board and pools of environments from another process; however calls get there, the adapter knows."""
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -60,10 +61,12 @@ class RemotePools:
       names: of the pools that are known now.
       call: `call(pool, method, *args)` calls one, and raises ConnectionError where it is away.
       patience: seconds that a new episode waits for a pool.
+      host: who calls them.
     """
 
-    def __init__(self, names: Callable[[], Sequence[str]], call: Callable[..., Any], patience: float):
+    def __init__(self, names: Callable[[], Sequence[str]], call: Callable[..., Any], patience: float, host: str):
         self._names, self._call, self._patience, self._turn = names, call, patience, count()
+        self._host, self._life = host, secrets.token_hex(8)
 
     def start(self, env: str, held_out: bool, task: Task) -> tuple[tuple[str, int], Transition, int]:
         turn = next(self._turn)
@@ -73,7 +76,7 @@ class RemotePools:
             for place in range(len(names)):
                 pool = names[(turn + place) % len(names)]
                 with contextlib.suppress(ConnectionError):
-                    number, said, room = self._call(pool, "start", env, held_out, task)
+                    number, said, room = self._call(pool, "start", env, held_out, task, self._host, self._life)
                     return (pool, number), said, room
             raise ConnectionError("there is no pool of environments")
 

@@ -9,7 +9,7 @@ import numpy as np
 from cwm_jax.files import write_json
 from cwm_jax.rl.examiner import read_examinations
 from cwm_jax.rl.experiment import Rl
-from cwm_jax.rl.roles import read_figures
+from cwm_jax.rl.figures import read_figures
 
 _WAITING = {"learner": ("wait_batch",), "sampler": ("wait_request", "wait_env"), "env": ("idle",)}
 

@@ -4,8 +4,8 @@ Each builds what it needs from the configuration and the folder of the run, so a
 these alone.
 """
 
-import json
 import os
+import secrets
 import threading
 import time
 from collections import Counter
@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from cwm_jax.envs.env import Env, Task, Transition
-from cwm_jax.files import full_disk
 from cwm_jax.inference.engine import Engine
-from cwm_jax.inference.lockstep import Leading, follow
+from cwm_jax.inference.lockstep import LeaderEngine, follow
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl.board import Accounts, Board, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.figures import Figures
 from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.learner import Learner
 from cwm_jax.rl.loading import Loading
@@ -36,7 +36,6 @@ from cwm_jax.rl.spool import Spool
 from cwm_jax.training.processes import as_first, is_first
 
 _REST = 0.02  # seconds between looks of who has nothing to do
-_TELL = 2.0  # seconds between lines of figures
 
 
 class Tickets(Protocol):
@@ -65,42 +64,6 @@ class Context:
     pool: "Pool | None" = None
 
 
-class Figures:
-    """Lines of figures of one role: `metrics/ROLE.jsonl`. Each begins anew when the role does."""
-
-    def __init__(self, run: Path, role: str):
-        self._path = Path(run) / "metrics" / f"{role}.jsonl"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._began = time.time()
-        self._told = 0.0
-
-    def tell(self, values: dict[str, Any]) -> None:
-        """Adds a line."""
-        self._told = time.monotonic()
-        line = json.dumps({"began": self._began, "time": time.time(), **values})
-        with full_disk(self._path), self._path.open("a") as file:
-            file.write(line + "\n")
-
-    @property
-    def due(self) -> bool:
-        """Whether the last line is a while ago."""
-        return time.monotonic() - self._told > _TELL
-
-
-def read_figures(run: Path, role: str) -> list[dict[str, Any]]:
-    """The lines that a role told; half a line, of one that was killed, is none."""
-    path = Path(run) / "metrics" / f"{role}.jsonl"
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
 class LearnerRole:
     """The learner, or one of its processes; returns when the run is at its end."""
 
@@ -112,7 +75,7 @@ class LearnerRole:
         figures = Figures(context.run, "learner") if is_first() else None
         vocab_size = rl.vocab_size(rl.playgrounds())
         with jax.set_mesh(rl.training.mesh_shape.build()):
-            with Learner(rl.training, rl.learning, context.run, vocab_size) as learner:
+            with Learner(rl.training, rl.learning, context.run, vocab_size, rl.admission.most) as learner:
                 while not learner.done and not any(as_first(context.stop())):  # all processes end at the same step
                     if (told := learner.tick()) is None:
                         with learner.hours.spent("wait_batch"):
@@ -151,11 +114,13 @@ class SamplerRole:
     def _sample(self, context: Context) -> None:
         figures = Figures(context.run, self._name)
         sampler, examiner = self.host(context)
-        while not context.stop():
-            self._tick(sampler, figures)
-        self.end(sampler, examiner, lambda: self._tick(sampler, figures, leasing=False))
-        if isinstance(sampler.engine, Leading):
-            sampler.engine.leave()
+        try:
+            while not context.stop():
+                self._tick(sampler, figures)
+            self.end(sampler, examiner, lambda: self._tick(sampler, figures, leasing=False))
+        finally:
+            if isinstance(sampler.engine, LeaderEngine):
+                sampler.engine.leave()
         figures.tell(self._told(sampler))
 
     def host(self, context: Context, live: bool = True) -> tuple[Sampler, Examiner | None]:
@@ -181,7 +146,7 @@ class SamplerRole:
         )  # fmt: skip
         return sampler, examiner
 
-    def _engine(self, context: Context, vocab_size: int, live: bool = True) -> tuple[Engine | Leading, Loading]:
+    def _engine(self, context: Context, vocab_size: int, live: bool = True) -> tuple[Engine | LeaderEngine, Loading]:
         """The engine of this process, and what brings it weights. Every process of the host calls this."""
         rl = self._rl
         shapes = rl.shapes(vocab_size, rl.sampler_mesh())
@@ -196,7 +161,7 @@ class SamplerRole:
         reader = PolicyReader(context.run, self._name)
         if jax.process_count() == 1 or not is_first():
             return engine, Loading(engine, reader, shapes, live)
-        leading = Leading(engine)
+        leading = LeaderEngine(engine)
         return leading, Loading(engine, reader, shapes, live, leading.tell)
 
     def end(self, sampler: Sampler, examiner: Examiner | None, tick: Callable[[], None]) -> None:
@@ -271,26 +236,33 @@ class EnvironmentRole:
 
     def __init__(self, rl: Rl, run: Path, name: str = "env"):
         self._envs = {held_out: rl.playgrounds(held_out) for held_out in (False, True)}
-        self._episodes: dict[int, tuple[Env, Any]] = {}
-        self._numbers = count()
+        self._episodes: dict[int, tuple[Env, Any, str]] = {}
+        self._lives: dict[str, str] = {}
+        self._numbers = count(secrets.randbits(48))  # not those of a pool that was here before
         self._figures = Figures(run, name)
         self._hours = Hours("boot", "exec", "close", "idle")
         self._busy = Counter[str]()
         self._since = time.monotonic()
         self._lock = threading.Lock()
 
-    def start(self, env: str, held_out: bool, task: Task) -> tuple[int, Transition, int]:
+    def start(self, env: str, held_out: bool, task: Task, host: str, life: str) -> tuple[int, Transition, int]:
+        """As `Pool.start`, for a host; one that comes with a new `life` was started again, and what it left ends."""
+        if self._lives.setdefault(host, life) != life:
+            self._lives[host] = life
+            for number, (_, _, other) in list(self._episodes.items()):
+                if other == host:
+                    self.close(number)
         one = self._envs[held_out][env].env
         with self._spent("boot"):
             state, said = one.start(task)
         number = next(self._numbers)
-        self._episodes[number] = one, state
+        self._episodes[number] = one, state, host
         return number, said, 0 if said.over else one.max_action(state)
 
     def step(self, episode: int, action: Sequence[int]) -> tuple[Transition, int]:
         if episode not in self._episodes:
             raise LookupError("the environment was lost")
-        env, state = self._episodes[episode]
+        env, state, _ = self._episodes[episode]
         with self._spent("exec"):
             said = env.step(state, action)
         if said.over:
@@ -299,7 +271,7 @@ class EnvironmentRole:
 
     def close(self, episode: int) -> None:
         if (found := self._episodes.pop(episode, None)) is not None:
-            env, state = found
+            env, state, _ = found
             with self._spent("close"):
                 env.close(state)
 

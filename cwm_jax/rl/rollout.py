@@ -5,6 +5,7 @@ is the trajectory. So whoever drives it decides where tokens are drawn and on wh
 test drives it without either.
 """
 
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ class Drawing:
         training needs 1.
       max_turns: of an episode.
       max_context: tokens of a context.
-      kv: what a swap of weights does to running actions: `keep` or `recompute` their caches.
+      kv: what a swap of weights does to running actions: `keep` or `recompute` their caches, `pin` them to a version.
       most_stale: versions that the oldest cache of a trajectory may be old at the beginning of a turn; beyond, the
         whole context is read anew. None for any.
     """
@@ -110,8 +111,16 @@ def rollout(
     turns: list[Turn] = []
     state, status, transition = None, OK, Transition()
     oldest, lineage = None, 0
+    given_up = threading.Event()
+
+    def start() -> tuple[Any, Transition]:
+        begun, said = env.start(task)
+        if given_up.is_set():  # nobody else knows of it
+            env.close(begun)
+        return begun, said
+
     try:
-        state, transition = yield Act(lambda: env.start(task))
+        state, transition = yield Act(start)
         _hear(contexts, transition, vocab_size, first=True)
         while not transition.over:
             said = contexts[-1]
@@ -125,6 +134,7 @@ def rollout(
             asked = Request(
                 tuple(said.tokens), room, drawing.temperature, seed=seed + len(turns), stop_ids=env.stop_ids,
                 on_swap=drawing.kv, lineage=f"{name} {len(contexts)} {lineage}" if drawing.kv == "keep" else "",
+                version=version() if drawing.kv == "pin" else None,
             )  # fmt: skip
             began, start = clock(), len(said.tokens)
             answer: Completion = yield asked
@@ -145,7 +155,9 @@ def rollout(
             last.rewards[len(last.agent) - 1 - last.agent[::-1].index(True)] = float(worth)
     except Failed as error:
         status = str(error)
+        given_up.set()
     except GeneratorExit:  # whoever drives gives up
+        given_up.set()
         if state is not None:
             env.close(state)
         raise

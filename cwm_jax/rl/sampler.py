@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cwm_jax.envs.env import Env, Reward
 from cwm_jax.inference.engine import Engine
-from cwm_jax.inference.lockstep import Leading
+from cwm_jax.inference.lockstep import LeaderEngine
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
@@ -84,7 +84,7 @@ class Sampler:
     def __init__(
         self,
         name: str,
-        engine: Engine | Leading,
+        engine: Engine | LeaderEngine,
         loading: Loading,
         board: Board,
         spool: Spool,
@@ -121,16 +121,17 @@ class Sampler:
         now = self._clock()
         self._take_weights(now)
         self._note_sealed()
-        if self._reader.using is None:
-            return False
         if now - self._renewed >= self._sampling.renew:
             self._renewed = now
             self._reader.renew()
             self._drop(self._board.renew(self.name, list(self._making)))
+        if self._reader.using is None:
+            return False
         began = self._begin(now) if leasing else 0
         if self._examiner is not None:
             for key, one in self._examiner.begin(self.engine.version, self._step):
                 self._driver.add(key, one, now)
+            self.engine.hold(self._examiner.versions)
         done = self._turn(now, patience)
         for key, trajectory in done:
             if self._examiner is None or not self._examiner.take(key, trajectory):
@@ -201,7 +202,8 @@ class Sampler:
 
     def _rollout(self, ticket: Ticket, member: int):
         name = f"{ticket.uid} {member} {ticket.attempt}"
-        seed = int(ticket.uid[:12], 16) * 4096 + 64 * member  # of the group and the member alone
+        turns = self._drawing.max_turns  # a seed for each turn of each member, whoever makes the group
+        seed = (int(ticket.uid[:12], 16) * self._sampling.members + member) * turns
         choice = ticket.choice
         env, reward = self._playgrounds[choice.env]
         task = self._tasks[choice.env][choice.task]

@@ -39,7 +39,7 @@ def together(rl: Rl, run: Path) -> Iterator[Together]:
     roles = [SamplerRole(rl, number) for number in range(rl.samplers)]
     with jax.set_mesh(rl.training.mesh_shape.build()):
         hosts = [role.host(Context(run, board, lambda: False), live=False) for role in roles]
-        with Learner(rl.training, rl.learning, run, rl.vocab_size(rl.playgrounds())) as learner:
+        with Learner(rl.training, rl.learning, run, rl.vocab_size(rl.playgrounds()), rl.admission.most) as learner:
             yield Together(learner, tuple(sampler for sampler, _ in hosts), board)
         for role, (sampler, examiner) in zip(roles, hosts):
             role.end(sampler, examiner, lambda sampler=sampler: sampler.tick(leasing=False))
@@ -50,17 +50,19 @@ def run_together(
     samplers: Sequence[Sampler],
     told: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None,
     every: int = 1,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs to the learner's end. Samplers should neither load in the background nor have threads.
+    """Runs to the learner's end, or until that is enough. Samplers should neither load in the background nor have threads.
 
     Args:
       learner: does a step whenever there is a batch.
       samplers: each draws a step of its engine in turn.
       told: hears of every step of the learner.
       every: turns of the samplers for one of the learner: how slow it is.
+      enough: asked after every turn.
     """
     learner.publisher.wait()
-    while not learner.done:
+    while not learner.done and not enough():
         for _ in range(every):
             for sampler in samplers:
                 sampler.tick()

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 from cwm_jax.inference.engine import Engine, EngineConfig
-from cwm_jax.inference.lockstep import Leading, follow
+from cwm_jax.inference.lockstep import LeaderEngine, follow
 from cwm_jax.inference.request import Request
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
@@ -74,7 +74,7 @@ def run() -> None:
         engine = Engine(rebuilder(MODEL, VOCAB), weights(mesh, 0), SHAPES)
         loading = Made(engine, mesh)
         if jax.process_index() == 0:
-            leading = Leading(engine)
+            leading = LeaderEngine(engine)
 
             def swap(version):
                 leading.tell("begin", version)

@@ -16,7 +16,7 @@ from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 from cwm_jax.rl.batches import Batching
 from cwm_jax.rl.board import Admission, Board
 from cwm_jax.rl.curriculum import Order
-from cwm_jax.rl.learner import Learner, Learning, serving_shapes
+from cwm_jax.rl.learner import Learner, Learning
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.objective import ConstantDivisor, Objective
@@ -44,7 +44,9 @@ def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0):
     board = Board(run, Order({ENV.name: [task.name for task in ENV.tasks()]}, seed), Admission(staleness, 8))
     engine = Engine(rebuilder(MODEL, ENV.vocab_size), init_params(MODEL, ENV.vocab_size, 7), SHAPES)
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = serving_shapes(learner.state, "float32", place)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), learner.state.params
+    )
     loading = Loading(engine, PolicyReader(run, "one"), shapes, in_background=False)
     sampler = Sampler(
         "one", engine, loading, board, Spool(run / "spool"), {ENV.name: Playground(ENV, Score())},

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from cwm_jax.rl.cli import load
+from cwm_jax.rl.figures import read_figures
 from cwm_jax.rl.on_processes import play
-from cwm_jax.rl.roles import read_figures
 
 ROLES = ("board", "env-0", "learner", "sampler-0")
 
