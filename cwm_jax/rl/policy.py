@@ -100,9 +100,12 @@ class Policies:
         Processes that hold the weights together read their parts without waiting for one another, and no device
         computes anything.
         """
-        alone = ocp.options.MultiprocessingOptions(primary_host=None, active_processes={jax.process_index()})
+        context = ocp.Context()
+        alone = context.multiprocessing
+        alone.primary_host = jax.process_index()
+        alone.active_processes, alone.barrier_sync_key_prefix = {alone.primary_host}, f"process-{alone.primary_host}"
         try:
-            with ocp.Context(multiprocessing_options=alone):
+            with context:
                 return ocp.load(self.folder(publication.version), abstract)
         except Exception as error:  # of a folder that is deleted while it is read, any library below may raise
             if publication.name in self.names() and self.folder(publication.version).exists():

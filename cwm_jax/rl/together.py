@@ -52,7 +52,7 @@ def run_together(
     every: int = 1,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Runs to the learner's end, or until that is enough. Samplers should neither load in the background nor have threads.
+    """Runs to the learner's end, or until it is enough. Samplers neither load in the background nor have threads.
 
     Args:
       learner: does a step whenever there is a batch.
