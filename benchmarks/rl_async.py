@@ -9,9 +9,8 @@ same system draws, so its speed-up is the bound; what a step, a token and a publ
 synchronous runs. All is compiled before, counted is from step 3 on, the sides run in turns, the median counts.
 
 R1 step for step; R2, R3 how busy sampler and learner are where each is the bottleneck; R4 the pause of a swap, on an
-engine alone; R5 from publishing to drawing, with the publisher in one process and the host in another; R6 a swap in
-flight against one that waits until no answer is under way; R7 reward for the same number of samples; R8 latency that
-is hidden; R9 what a killed role costs beside the time between two checkpoints; R10 caches of layers with windows.
+engine alone; R5 from publishing until the weights are there, in another process; R6 a swap in flight against one that
+waits until no answer is under way; R7 reward for the same number of samples; R8 latency that is hidden; R9 what a killed role costs beside the time between two checkpoints; R10 caches of layers with windows.
 """
 
 import statistics
@@ -96,7 +95,7 @@ def rows_of_engines(pair: Pair, quick: bool) -> list[dict]:
             found.append((reading.result()[1] - began, alone[1] - alone[0] + read[1] - read[0]))
         numbers = (1e3 * statistics.median(one[place] for one in found) for place in range(2))
         peer = "commit and restore, one after the other"
-        made.append(row(f"R5 from publishing to drawing, {megabytes} MB", *numbers, peer, "ms", 0.5, None))
+        made.append(row(f"R5 from publishing until weights are there, {megabytes} MB", *numbers, peer, "ms", 0.5, None))
     found = ask(tokens_per_second, 96 if quick else 384, 1 if quick else 3).result()
     numbers = (statistics.median(one[place] for one in found) for place in range(2))
     base, _ = ask(speed).result()

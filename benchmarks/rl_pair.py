@@ -18,14 +18,13 @@ import numpy as np
 from cwm_jax.envs.env import Score, Task, Transition
 from cwm_jax.inference.engine import EngineConfig
 from cwm_jax.model.transformer import ModelConfig
+from cwm_jax.report.rl.told import read
 from cwm_jax.rl.batches import Batching, Stale
 from cwm_jax.rl.board import Admission
 from cwm_jax.rl.curriculum import Curriculum
 from cwm_jax.rl.examiner import Examining
 from cwm_jax.rl.experiment import Environment, Rl
-from cwm_jax.rl.figures import read_figures
 from cwm_jax.rl.learner import Learning
-from cwm_jax.rl.results import learner_steps, taken
 from cwm_jax.rl.roles import Context, LearnerRole, SamplerRole, board_of, compile_once, pin
 from cwm_jax.rl.rollout import Drawing
 from cwm_jax.rl.sampler import Sampling
@@ -188,14 +187,15 @@ class Pair:
         return self._told(rl, run)
 
     def _told(self, rl: Rl, run: Path) -> Ran:
-        steps = learner_steps(run)
+        told = read(run)
+        steps = told.steps
         first, last = steps[WARM - 1], steps[-1]
         wall = last["time"] - first["time"]
         learnt = sum(last["hours"][part] - first["hours"][part] for part in ("pack", "h2d", "fwd_bwd", "publish_block"))
-        lines = [row for row in read_figures(run, "sampler-0") if first["time"] - 1 < row["time"] < last["time"] + 1]
+        lines = [row for row in told.roles["sampler-0"] if first["time"] - 1 < row["time"] < last["time"] + 1]
         drawn = [sum(row["hours"][part] for part in ("decode", "prefill", "reprefill")) for row in lines]
         busy = (drawn[-1] - drawn[0]) / (lines[-1]["time"] - lines[0]["time"]) if len(lines) > 1 else float("nan")
-        weights = {one["version"]: one for one in taken(run, 1)}
+        weights = {one["version"]: one for one in told.weights("sampler-0")}
         found = [
             (one["announced"] - step["time"], one["loaded"] - one["seen"], one["swapped"] - one["loaded"])
             for step in steps[WARM:] if (one := weights.get(step["version"] + 1))

@@ -17,10 +17,9 @@ from cwm_jax.inference.engine import Engine, EngineConfig
 from cwm_jax.inference.request import Request, Token
 from cwm_jax.inference.weights import by_layer
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
-from cwm_jax.rl.figures import read_figures
+from cwm_jax.report.rl.told import read
 from cwm_jax.rl.on_ray import run_on_ray
 from cwm_jax.rl.policy import PolicyReader, Publisher
-from cwm_jax.rl.results import learner_steps
 from cwm_jax.rl.simulate import LogNormal
 
 
@@ -174,7 +173,7 @@ def kill_each(folder: Path, roles: dict[str, int], steps: int, every: int, watch
     def watch() -> None:
         while len(killed) < len(roles):
             time.sleep(0.05)
-            done = max((row["step"] for row in learner_steps(folder)), default=0)
+            done = max((row["step"] for row in read(folder).steps), default=0)
             for role, step in roles.items():
                 if done >= step and role not in killed:
                     killed[role] = done
@@ -186,7 +185,7 @@ def kill_each(folder: Path, roles: dict[str, int], steps: int, every: int, watch
         raise ArithmeticError(f"what {folder} came to: {came_to}")
     # Of a step that was made again, when it was made first.
     first = {}
-    for row in read_figures(folder, "learner"):
+    for row in read(folder).roles["learner"]:
         if "step" in row:
             first.setdefault(row["step"], row["time"])
     spans = [first[step + 1] - first[step] for step in range(WARM, steps)]

@@ -17,6 +17,8 @@ for number in "$SAMPLERS" "$ENVIRONMENTS"; do
   [[ $number =~ ^[1-9][0-9]*$ ]] || die "$number: SAMPLERS and ENVIRONMENTS are numbers from 1 on"
 done
 ((SLICES == 1)) || die "SLICES=$SLICES: the learner is one slice; SAMPLERS says how many draw"
+[[ $OUT != gs://* ]] || die "OUT=$OUT: all machines work in it, and buckets keep no links: write the path of a disk that" \
+  "PREPARE mounts on each of them, such as an NFS share, and CODE=gs://bucket/file.tar.gz"
 [[ $TARGET != vm ]] || die "TARGET=vm: reinforcement learning takes several machines, use queued or gke"
 (TOPOLOGY=$SAMPLER_TOPOLOGY source tpu_scripts/topology.sh)
 # shellcheck source=/dev/null

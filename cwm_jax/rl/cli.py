@@ -103,7 +103,7 @@ def _reinforce(rl: Rl, out: Path, address: str | None, alone: bool) -> dict[str,
             bar.update(min(ledger.last, rl.steps), note)
 
         came_to = run_on_ray(rl, out, address, told) if alone else keep_board(rl, out, told)
-    return write_results(rl, out, came_to, time.monotonic() - began)
+    return write_results(out, came_to, time.monotonic() - began)
 
 
 def claim(root: Any, out: Path, load: Callable[[list[str], list[str]], Any]) -> None:

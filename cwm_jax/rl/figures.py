@@ -39,20 +39,6 @@ class Figures:
         return time.monotonic() - self._told > _TELL
 
 
-def read_figures(run: Path, role: str) -> list[dict[str, Any]]:
-    """The lines that a role told; half a line, of one that was killed, is none."""
-    path = Path(run) / "metrics" / f"{role}.jsonl"
-    if not path.exists():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
 def of_batch(batch: Gathered, version: int) -> dict[str, Any]:
     """Figures of what a step learns from.
 

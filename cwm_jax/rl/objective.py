@@ -23,7 +23,8 @@ class Terms(NamedTuple):
       proximal: under the weights that the learner had when it took the batch; only `Decoupled` looks at it.
       advantages: of the trajectory that the token is of.
       mask: 1 for tokens of the agent that count, else 0.
-      segments: int32, the trajectory of the row, from 1; 0 is padding.
+      segments: int32, the context of the row, from 1; 0 is padding. A trajectory has one, unless its environment or
+        its agent began afresh.
     """
 
     logprobs: jax.Array
@@ -116,7 +117,7 @@ class ProbabilityDifference:
 
 @dataclass(frozen=True)
 class GeometricMean:
-    """Leaves out trajectories whose geometric mean ratio is not near 1 (as GSPO weighs them; for mixtures of experts).
+    """Leaves out contexts whose geometric mean ratio is not near 1 (as GSPO weighs them; for mixtures of experts).
 
     Attributes:
       low, high: the least and the most of it.
@@ -156,7 +157,7 @@ class TokenMean:
 
 @dataclass(frozen=True)
 class SequenceMean:
-    """The mean over trajectories of the mean over their tokens, those that are left out counted (GRPO)."""
+    """The mean over contexts of the mean over their tokens, those that are left out counted (GRPO)."""
 
     def __call__(self, values: jax.Array, terms: Terms) -> jax.Array:
         counts_BS = _of_own(terms.mask, terms.segments)

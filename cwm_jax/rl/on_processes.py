@@ -24,6 +24,7 @@ from typing import Any
 
 from cwm_jax.files import write_json, write_whole
 from cwm_jax.rl.board import Accounts
+from cwm_jax.rl.examiner import read_examinations
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.policy import leases
 from cwm_jax.rl.remote import RemoteBoard, RemotePools
@@ -49,7 +50,7 @@ def keep_board(rl: Rl, run: Path, told: Callable[[Accounts], None]) -> dict[str,
 
     _answer(run, "board", call)
     with _asked_to_stop() as stop:
-        while not _ended(run) or _sampling(run):
+        while not _ended(run) or _sampling(run) or not _measured(rl, run):
             if stop.wait(_LOOK):
                 raise KeyboardInterrupt  # as on Ray: what is there stays, no results are written
             told(call("accounts"))
@@ -88,6 +89,11 @@ def play(rl: Rl, run: Path, role: str) -> None:
 
 def _ended(run: Path) -> bool:
     return (run / "board" / "ended").exists()
+
+
+def _measured(rl: Rl, run: Path) -> bool:
+    """Whether the last weights are; whoever measures may have died, and is started again."""
+    return any(one["step"] >= rl.steps for one in read_examinations(run))
 
 
 def _sampling(run: Path) -> bool:

@@ -23,6 +23,8 @@ class Places(NamedTuple):
       pools: of environments.
       learner: of each of its processes.
       samplers: of each process of each.
+      env: of a pool.
+      board: of the board.
     """
 
     pools: int

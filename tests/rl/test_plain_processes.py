@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from cwm_jax.report.rl.told import read
 from cwm_jax.rl.cli import load
-from cwm_jax.rl.figures import read_figures
 from cwm_jax.rl.on_processes import play
 
 ROLES = ("board", "env-0", "learner", "sampler-0")
@@ -85,7 +85,7 @@ def test_a_sampler_of_two_processes_takes_weights_at_one_step(tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["steps"] == 12 and results["identity"]["residual"] == 0 and results["restarts"] == {}
     assert [one["step"] for one in results["examinations"]][-1] == 12
-    lines = read_figures(tmp_path, "sampler-0")
+    lines = read(tmp_path).roles["sampler-0"]
     taken = [one["version"] for line in lines for one in line["weights"]]
     assert len(taken) > 3 and taken == sorted(taken) and lines[-1]["swaps"] == len(taken)
 

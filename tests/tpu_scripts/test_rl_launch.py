@@ -13,7 +13,8 @@ import yaml
 from fake_cloud import EXPERIMENT, ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "tpu_scripts"
-SLICES = {"NAME": "my-rl", "TOPOLOGY": "v5p:4x8x8", "SAMPLERS": "3", "ENVIRONMENTS": "2"}
+SHARED = {"OUT": "/mnt/my runs", "CODE": "gs://b/c"}
+SLICES = {"NAME": "my-rl", "TOPOLOGY": "v5p:4x8x8", "SAMPLERS": "3", "ENVIRONMENTS": "2", **SHARED}
 TARGETS = {
     "rl-queued": {"TARGET": "queued", "CAPACITY": "spot"},
     "rl-gke": {"TARGET": "gke", "PREPARE": "mount '/x y'"},
@@ -109,7 +110,7 @@ RL = ["-m", "cwm_jax", "rl", f"--gin_file={EXPERIMENT}", *WORDS[1:], "--out", "/
 
 def test_each_pod_of_the_jobset_plays_its_role(project):
     project.answers = [("get configmap", '{"v5p-512":"64"}', 0)]
-    project.script("rl", *WORDS, **SLICES | {"OUT": "/mnt/my runs", "CODE": "gs://b/c"}, TARGET="gke")
+    project.script("rl", *WORDS, **SLICES, TARGET="gke")
     pods = {"board-0-0": "board", "environments-0-1": "env-1", "samplers-2-0": "sampler-2", "learner-0-63": "learner"}
     found = jobs(project)
     for pod, role in pods.items():
@@ -141,11 +142,12 @@ def test_each_machine_joins_ray_and_the_first_host_of_the_learner_runs_it(projec
     ("settings", "complaint"),
     [
         ({"TARGET": "vm"}, "use queued or gke"),
+        ({"OUT": "gs://b/runs"}, "buckets keep no links"),
         ({"SAMPLERS": "0"}, "numbers from 1 on"),
         ({"SLICES": "2"}, "the learner is one slice"),
         ({"SAMPLER_TOPOLOGY": "v5p:3x3x3"}, "a slice of v5p is"),
     ],
 )
 def test_bad_settings_say_what_to_write(project, settings, complaint):
-    done = project.script("rl", EXPERIMENT, "--dry-run", **settings)
+    done = project.script("rl", EXPERIMENT, "--dry-run", **SHARED | settings)
     assert done.returncode == 2 and complaint in done.stderr

@@ -29,7 +29,5 @@ if [[ $role != learner ]] || ! first; then
     wait $! || sleep 10
   done
 fi
-arguments=()
-for argument; do arguments+=("$(bash tpu_scripts/worker/mount.sh "$argument")"); done
 until "${join[@]}"; do sleep 10; done
-exec python -m cwm_jax rl "${arguments[@]}" --address auto
+exec python -m cwm_jax rl "$@" --address auto

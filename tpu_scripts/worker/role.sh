@@ -7,8 +7,6 @@ cd "$(dirname "$0")/../.."
 job=$1
 shift
 bash tpu_scripts/worker/setup.sh
-arguments=()
-for argument; do arguments+=("$(bash tpu_scripts/worker/mount.sh "$argument")"); done
 # JobSet calls a pod NAME-JOB-3-0 that is the first of the job's fourth copy.
 copies=${HOSTNAME%-*}
 case $job in
@@ -16,4 +14,4 @@ case $job in
   samplers) role=sampler-${copies##*-} ;;
   *) role=$job ;;
 esac
-exec .venv/bin/python -m cwm_jax rl "${arguments[@]}" --role "$role"
+exec .venv/bin/python -m cwm_jax rl "$@" --role "$role"
