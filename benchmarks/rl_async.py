@@ -10,7 +10,7 @@ synchronous runs. All is compiled before, counted is from step 3 on, the sides r
 
 R1 step for step; R2, R3 how busy sampler and learner are where each is the bottleneck; R4 the pause of a swap, on an
 engine alone; R5 from publishing until the weights are there, in another process; R6 a swap in flight against one that
-waits until no answer is under way; R7 reward for the same number of samples; R8 latency that is hidden; R9 what a killed
+waits until no answer is under way; R7 reward for as many samples; R8 latency that is hidden; R9 what a killed
 role costs beside the time between two checkpoints; R10 caches of layers with windows.
 """
 

@@ -139,6 +139,22 @@ def test_what_is_pinned_is_made_by_the_weights_that_it_met(engine):
     assert engine._pinned == {}
 
 
+def test_weights_that_are_held_make_what_asks_for_them_later(engine):
+    first = engine.version
+    (before,) = engine.generate([Request(prompt(6, 9), 8)])
+    engine.hold([first])
+    engine.swap(weights(4), first + 1)
+    late, new = engine.generate([Request(prompt(6, 9), 8, on_swap="pin", version=first), Request(prompt(6, 9), 8)])
+    assert late.ids == before.ids and {token.version for token in late.tokens} == {first}
+    assert {token.version for token in new.tokens} == {first + 1}
+    engine.hold([])
+    assert engine._pinned == {}
+    with pytest.raises(ValueError, match=f"Request.version={first} is not there any more"):
+        engine.submit(Request(prompt(6, 9), 8, on_swap="pin", version=first))
+    with pytest.raises(ValueError, match="is for what is pinned"):
+        Request((1,), 1, version=first)
+
+
 def test_a_lineage_goes_on_from_what_older_weights_read(engine):
     """Two turns with a swap between them: the second reads only what is new, and nobody else finds it."""
     start = Request(prompt(5, 18), 6, lineage="one")
