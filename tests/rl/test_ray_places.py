@@ -73,7 +73,8 @@ def test_each_role_goes_to_its_machine_and_outlives_a_host(nodes, tmp_path, requ
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["steps"] == 10 and results["identity"]["residual"] == 0
     assert results["versions"]["epochs"] == 2
-    assert results["restarts"] == {"learner": 1, "learner-1": 1, "sampler-0": 1, "sampler-0-1": 1}
+    died = results["restarts"]  # whoever loses another may die of it by itself
+    assert {"learner-1": 1, "sampler-0-1": 1}.items() <= died.items() and max(died.values()) == 1, died
 
 
 def test_samplers_of_one_host_ask_for_any_machine_of_that_kind(monkeypatch):
