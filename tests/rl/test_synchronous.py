@@ -21,13 +21,19 @@ STEPS = 4
 ALIKE = ("EngineConfig.rows=1", "EngineConfig.page=16", "EngineConfig.chunk=16")
 
 
-def plain_group(engine, playground, task, uid, members):
+def plain_group(engine, playground, task, uid, members, turns):
     """A group, from prompts to rewards, without rollouts, drivers or tickets."""
     env, reward = playground
     state, said = env.start(task)
     prompt = said.observation
     requests = [
-        Request(prompt, env.max_action(state), 1.0, seed=int(uid[:12], 16) * 4096 + 64 * member, stop_ids=env.stop_ids)
+        Request(
+            prompt,
+            env.max_action(state),
+            1.0,
+            seed=(int(uid[:12], 16) * members + member) * turns,
+            stop_ids=env.stop_ids,
+        )
         for member in range(members)
     ]
     made = []
@@ -64,7 +70,9 @@ def plain_loop(rl, ledger):
         while len(found) < batching.groups:
             choice = order(number)
             number += 1
-            group = plain_group(engine, playground, tasks[choice.task], choice.uid, rl.sampling.members)
+            group = plain_group(
+                engine, playground, tasks[choice.task], choice.uid, rl.sampling.members, rl.drawing.max_turns
+            )
             chosen, _ = judge(group, batching, version, vocab_size)
             if chosen:
                 found[choice.uid] = chosen
