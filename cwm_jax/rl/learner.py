@@ -15,12 +15,12 @@ from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl import figures
 from cwm_jax.rl.batches import Batching, Gathered, Gatherer, RolloutRows
-from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.objective import Decoupled, Objective
 from cwm_jax.rl.policy import Publisher
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.step import make_proximal, make_rl_step
+from cwm_jax.rl.time_ledger import TimeLedger
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.processes import as_first, is_first
 from cwm_jax.training.state import init_state, optimizer_of, restored
@@ -79,7 +79,7 @@ class Learner:
         clock: Callable[[], float] = time.time,
     ):
         """Goes on from the newest checkpoint in `run`, and publishes its weights."""
-        self.hours = Hours("wait_batch", "pack", "h2d", "fwd_bwd", "publish_block", "ckpt_block")
+        self.hours = TimeLedger("wait_batch", "pack", "h2d", "fwd_bwd", "publish_block", "ckpt_block")
         self._experiment, self._learning = experiment, learning
         self._spool, self._ledger = Spool(Path(run) / "spool"), Ledger(Path(run) / "ledger.jsonl")
         keep = learning.spool_steps is None

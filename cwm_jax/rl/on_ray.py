@@ -11,10 +11,10 @@ from typing import Any
 
 from cwm_jax.cluster import cluster, joined
 from cwm_jax.files import write_json
-from cwm_jax.rl.actors import PATIENCE, BoardWorker, PoolWorker, Worker, asked, board_of_actor
 from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
-from cwm_jax.rl.places import places_of
+from cwm_jax.rl.ray_actors import PATIENCE, BoardWorker, PoolWorker, Worker, asked, board_of_actor
+from cwm_jax.rl.ray_places import places_of
 from cwm_jax.rl.remote import patiently
 
 _LOOK = 1.0  # seconds between looks at what goes on

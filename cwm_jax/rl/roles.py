@@ -27,12 +27,12 @@ from cwm_jax.rl.board import Accounts, Board, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.figures import Figures
-from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.learner import Learner
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.sampler import Playground, Sampler
 from cwm_jax.rl.spool import Spool
+from cwm_jax.rl.time_ledger import TimeLedger
 from cwm_jax.training.processes import as_first, is_first
 
 _REST = 0.02  # seconds between looks of who has nothing to do
@@ -240,7 +240,7 @@ class EnvironmentRole:
         self._lives: dict[str, str] = {}
         self._numbers = count(secrets.randbits(48))  # not those of a pool that was here before
         self._figures = Figures(run, name)
-        self._hours = Hours("boot", "exec", "close", "idle")
+        self._hours = TimeLedger("boot", "exec", "close", "idle")
         self._busy = Counter[str]()
         self._since = time.monotonic()
         self._lock = threading.Lock()

@@ -12,10 +12,10 @@ from cwm_jax.inference.lockstep import LeaderEngine
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
-from cwm_jax.rl.hours import Hours
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
+from cwm_jax.rl.time_ledger import TimeLedger
 from cwm_jax.rl.trajectory import Group, Trajectory
 
 _SEALING = 2  # groups that are sealed at once; each waits for the disk thrice
@@ -109,7 +109,7 @@ class Sampler:
         self._looked = self._renewed = self._ask = -float("inf")
         self._examiner = examiner
         self.duplicates = 0
-        self.hours = Hours("decode", "prefill", "reprefill", "swap_pause", "wait_request", "wait_env")
+        self.hours = TimeLedger("decode", "prefill", "reprefill", "swap_pause", "wait_request", "wait_env")
 
     def tick(self, patience: float = 0.05, leasing: bool = True) -> bool:
         """Takes weights that came, begins groups, draws a step; whether anything was done.

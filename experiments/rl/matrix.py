@@ -3,8 +3,8 @@
     make rl-matrix      (python experiments/rl/matrix.py [--staleness 0 4] [--kv keep] [--seeds 0])
 
 Writes experiments/rl/matrix.json. Every cell that is done is kept in runs/rl-matrix/, so the same call goes on where it
-was stopped; delete that folder to begin anew. All roles of a cell are in one process, in turns (`cwm_jax.rl.together`),
-so a cell gives the same numbers every time; two cells run at once, each on a core of its own.
+was stopped; delete that folder to begin anew. All roles of a cell are in one process, in turns
+(`cwm_jax.rl.in_one_process`), so a cell gives the same numbers every time; two cells run at once, each on a core.
 
 Staleness is really there: the engine has room for all groups that admission lets begin, it takes new weights between
 any two tokens, and the learner is slow enough for groups to wait for it. No token is older than the staleness of its
@@ -35,8 +35,8 @@ from cwm_jax.report.progress import progress
 from cwm_jax.rl.cli import load
 from cwm_jax.rl.examiner import read_examinations
 from cwm_jax.rl.experiment import Rl
+from cwm_jax.rl.in_one_process import run_together, together
 from cwm_jax.rl.roles import pin
-from cwm_jax.rl.together import run_together, together
 
 COMMAND = "make rl-matrix"
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,6 +16,7 @@ from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 from cwm_jax.rl.batches import Batching
 from cwm_jax.rl.board import Admission, Board
 from cwm_jax.rl.curriculum import Order
+from cwm_jax.rl.in_one_process import run_together
 from cwm_jax.rl.learner import Learner, Learning
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.loading import Loading
@@ -24,7 +25,6 @@ from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.rollout import Drawing
 from cwm_jax.rl.sampler import Playground, Sampler, Sampling
 from cwm_jax.rl.spool import Spool
-from cwm_jax.rl.together import run_together
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.optimizers import AdamW
 from cwm_jax.training.schedules import WarmupConstantDecay

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cwm_jax.rl.cli import load
-from cwm_jax.rl.places import places_of
+from cwm_jax.rl.ray_places import places_of
 
 NODES = {
     "first": {"learner": 2},

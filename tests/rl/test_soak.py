@@ -15,8 +15,8 @@ import pytest
 from small_rl import small
 from test_kills import begin, newest, pids
 
+from cwm_jax.rl.in_one_process import run_together, together
 from cwm_jax.rl.ledger import Ledger
-from cwm_jax.rl.together import run_together, together
 
 WARM, STEPS = 23, 83  # some steps behind a checkpoint
 # Megabytes. TensorStore 0.1.86 loses some 50 KB with every checkpoint that is written and read, in `to_json` and in

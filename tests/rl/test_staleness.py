@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_rl import small
 
-from cwm_jax.rl.together import together
+from cwm_jax.rl.in_one_process import together
 
 STEPS = 12
 BOUND = 2

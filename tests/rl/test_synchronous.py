@@ -10,9 +10,9 @@ from cwm_jax.inference.request import Request
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.rl.batches import RolloutRows, judge, pack
 from cwm_jax.rl.cli import synchronous
+from cwm_jax.rl.in_one_process import run_together, together
 from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.step import make_rl_step
-from cwm_jax.rl.together import run_together, together
 from cwm_jax.rl.trajectory import Context, Group, Trajectory
 from cwm_jax.training.state import init_state, optimizer_of
 

@@ -15,7 +15,7 @@ if [[ $role == head ]]; then exec ray start --head --port=6379 --num-cpus=1 --bl
 metadata() { curl -fs -H Metadata-Flavor:Google "http://metadata.google.internal/computeMetadata/v1/instance/attributes/$1"; }
 first() { [[ ${TPU_WORKER_ID:-$(metadata agent-worker-number)} == 0 ]]; }
 
-# A host tells how many there are of its slice, and one of several of a sampler which it is of (cwm_jax/rl/places.py).
+# A host tells how many there are of its slice, and one of several of a sampler which it is of (cwm_jax/rl/ray_places.py).
 resource=$role
 if [[ $role == sampler ]] && ((hosts > 1)); then
   slice=${TPU_NAME:-$(metadata instance-id)} # NAME-sampler-0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Hours:
+class TimeLedger:
     """The time of one role since it began. One thread tells; parts do not overlap.
 
     Args:
