@@ -33,6 +33,7 @@ class LeaderEngine:
     def __init__(self, engine: Engine):
         self._engine = engine
         self._calls: list[tuple[str, tuple]] = []
+        self._held: tuple[int, ...] = ()
 
     @property
     def config(self) -> EngineConfig:
@@ -69,7 +70,10 @@ class LeaderEngine:
         self._engine.forget(numbers)
 
     def hold(self, versions: Iterable[int]) -> None:
-        versions = tuple(versions)
+        versions = tuple(sorted(versions))
+        if versions == self._held:
+            return
+        self._held = versions
         self._calls.append(("hold", (versions,)))
         self._engine.hold(versions)
 

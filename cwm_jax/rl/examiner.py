@@ -77,6 +77,8 @@ class Examiner:
           step: of training that they come from.
         """
         ended = self.until is not None and step >= self.until
+        if self._under_way and not ended:
+            return  # the weights of one are enough to be held
         due = self._last is None or step >= self._last + (1 if ended else self._examining.every)
         if not due:
             return

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from cwm_jax.checkpoints.training import DamagedCheckpoint
@@ -17,6 +18,7 @@ from cwm_jax.rl.policy import Gone, PolicyReader, Publication, check
 from cwm_jax.training.processes import is_first
 
 _TRIES = 3  # of one version
+_FINE, _GONE, _DAMAGED = range(3)
 
 
 class Loading:
@@ -82,19 +84,19 @@ class Loading:
         """Has the engine go on with what was read; None where it was gone or damaged. Every process calls it.
 
         Raises:
-          Exception: what came of reading this version for the third time.
+          Exception: what came of reading this version for the third time; in the first process, which others follow.
         """
         self._tell("finish")
         self._thread.join()
         publication, params, error = self.publication, self._params, self._error
         self._thread = self.publication = self._params = self._error = None
         if self._several:
-            params = self._agreed(publication, params)
+            params, error = self._agreed(publication, params, error)
         if params is None:
             self.retries += 1
             if is_first():
                 self.reader.let_go()
-            self._failed(publication.version, error)
+                self._failed(publication.version, error)
             return None
         self._engine.swap(params, publication.version)
         if is_first():
@@ -115,21 +117,29 @@ class Loading:
             self._error = error
         self._read_at = time.time()
 
-    def _failed(self, version: int, error: Exception | None) -> None:
+    def _failed(self, version: int, error: Exception) -> None:
         """The next look finds these weights again or newer ones; those that are only gone are no news."""
-        if error is None or isinstance(error, Gone):
+        if isinstance(error, Gone):
             return
         self._failures = Counter({version: self._failures[version] + 1})
         if self._failures[version] == _TRIES:
             raise error
         print(f"rl: {error}; trying again", file=sys.stderr)
 
-    def _agreed(self, publication: Publication, params: Any) -> Any:
-        """The weights, checked, where all processes have read them. They compute together, so not while one draws."""
-        if not multihost_utils.process_allgather(params is not None).all():
-            return None
+    def _agreed(self, publication: Publication, params: Any, error: Exception | None) -> tuple[Any, Exception | None]:
+        """The weights, checked, where all processes have read them, else an error, in all of them.
+
+        They compute together, so not while one draws.
+        """
+        mine = _FINE if error is None else _GONE if isinstance(error, Gone) else _DAMAGED
+        worst = int(multihost_utils.process_allgather(np.int32(mine)).max())
+        if worst == _GONE:
+            return None, Gone(f"version {publication.version} was deleted while it was read")
+        if worst == _DAMAGED:
+            here = f": {error}" if error else ", by another process"
+            return None, DamagedCheckpoint(f"version {publication.version} cannot be read{here}")
         try:
             check(publication, params)
-        except DamagedCheckpoint:
-            return None
-        return params
+        except DamagedCheckpoint as damage:
+            return None, damage
+        return params, None

@@ -18,7 +18,7 @@ from cwm_jax.rl.ray_places import places_of
 from cwm_jax.rl.remote import patiently
 
 _LOOK = 1.0  # seconds between looks at what goes on
-_GRACE = 5.0  # seconds for the processes of a learner to notice that one of them is gone
+_GRACE = 5.0  # seconds for the processes of a role to notice that one of them is gone
 _MOMENT = 0.5  # seconds that somebody who is looked at may take to answer
 _THREADS = 64  # calls of environments at once, in a pool
 
@@ -101,7 +101,7 @@ class _Cast:
         dead = {name for future, name in self._of(role).items() if _is_death(future)}
         for name, actor in self._roles[role].items():
             if name not in dead:
-                with contextlib.suppress(ConnectionError):
+                with contextlib.suppress(ConnectionError, TimeoutError):  # it is away already, or has never come
                     self._pids[name] = _start_again(actor)
         for future in self._of(role):
             del self._running[future]
@@ -124,9 +124,9 @@ class _Cast:
         return {"board": self._board, **self._pools, **processes}
 
     def conclude(self) -> None:
-        """Asks everybody to come to an end; who dies before that begins again, as there are weights to be measured."""
+        """Asks everybody to come to an end; whoever measures the last weights begins again where it dies before."""
         self._stop()
-        while self._running:
+        while any(role == "sampler-0" for role, _ in self._running.values()):
             self.tend()
             self.look()
             self._stop()
@@ -177,16 +177,23 @@ def run_on_ray(rl: Rl, run: Path, address: str | None, told: Callable[[Accounts]
 
 
 def _start_again(actor: Any) -> int:
-    """Kills a process; the id of the one after it. Raises ConnectionError where it is away already."""
+    """Kills a process; the id of the one after it.
+
+    Raises:
+      ConnectionError, TimeoutError: it is away already, or does not answer.
+    """
     import ray
 
-    before = asked(actor.pid.remote)
+    before = asked(actor.pid.remote, _MOMENT)
     ray.kill(actor, no_restart=False)
 
     def another() -> int:
-        if (now := asked(actor.pid.remote)) == before:
-            raise ConnectionError("it is not gone yet")
-        return now
+        try:
+            if (now := asked(actor.pid.remote, _MOMENT)) != before:
+                return now
+        except TimeoutError:
+            pass
+        raise ConnectionError("the next one is not there yet")
 
     return patiently(another, PATIENCE)
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -237,7 +237,8 @@ class EnvironmentRole:
     def __init__(self, rl: Rl, run: Path, name: str = "env"):
         self._envs = {held_out: rl.playgrounds(held_out) for held_out in (False, True)}
         self._episodes: dict[int, tuple[Env, Any, str]] = {}
-        self._lives: dict[str, str] = {}
+        self._lives: dict[str, str] = {}  # of hosts; episodes are known by them
+        self._ended: set[str] = set()
         self._numbers = count(secrets.randbits(48))  # not those of a pool that was here before
         self._figures = Figures(run, name)
         self._hours = TimeLedger("boot", "exec", "close", "idle")
@@ -247,17 +248,34 @@ class EnvironmentRole:
 
     def start(self, env: str, held_out: bool, task: Task, host: str, life: str) -> tuple[int, Transition, int]:
         """As `Pool.start`, for a host; one that comes with a new `life` was started again, and what it left ends."""
-        if self._lives.setdefault(host, life) != life:
-            self._lives[host] = life
-            for number, (_, _, other) in list(self._episodes.items()):
-                if other == host:
-                    self.close(number)
+        self._meet(host, life)
         one = self._envs[held_out][env].env
         with self._spent("boot"):
             state, said = one.start(task)
         number = next(self._numbers)
-        self._episodes[number] = one, state, host
+        self._episodes[number] = one, state, life
+        if self._lives[host] != life:  # it died meanwhile
+            self.close(number)
+            raise LookupError(f"{host} was started again")
         return number, said, 0 if said.over else one.max_action(state)
+
+    def _meet(self, host: str, life: str) -> None:
+        """Ends what an earlier life of a host left.
+
+        Raises:
+          LookupError: this is an earlier one itself.
+        """
+        with self._lock:
+            if life in self._ended:
+                raise LookupError(f"{host} was started again")
+            before, self._lives[host] = self._lives.get(host, life), life
+            if before == life:
+                return
+            self._ended.add(before)
+        for number, (_, _, other) in list(self._episodes.items()):
+            if other == before:
+                with suppress(Exception):  # of another's episode
+                    self.close(number)
 
     def step(self, episode: int, action: Sequence[int]) -> tuple[Transition, int]:
         if episode not in self._episodes:

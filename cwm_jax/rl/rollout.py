@@ -5,6 +5,7 @@ is the trajectory. So whoever drives it decides where tokens are drawn and on wh
 test drives it without either.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -111,13 +112,15 @@ def rollout(
     turns: list[Turn] = []
     state, status, transition = None, OK, Transition()
     oldest, lineage = None, 0
+    begun: list[Any] = []  # before it is told
     given_up = threading.Event()
 
     def start() -> tuple[Any, Transition]:
-        begun, said = env.start(task)
-        if given_up.is_set():  # nobody else knows of it
-            env.close(begun)
-        return begun, said
+        found, said = env.start(task)
+        begun.append(found)
+        if given_up.is_set():
+            _close_what(begun, env)
+        return found, said
 
     try:
         state, transition = yield Act(start)
@@ -155,11 +158,12 @@ def rollout(
             last.rewards[len(last.agent) - 1 - last.agent[::-1].index(True)] = float(worth)
     except Failed as error:
         status = str(error)
-        given_up.set()
+        if state is None:
+            given_up.set()
+            _close_what(begun, env)
     except GeneratorExit:  # whoever drives gives up
         given_up.set()
-        if state is not None:
-            env.close(state)
+        _close_what(begun, env)
         raise
     if state is not None:
         try:
@@ -169,6 +173,12 @@ def rollout(
     outcomes = {name: float(value) for name, value in transition.outcomes.items()} if status == OK else {}
     done = tuple(said.context for said in contexts if said.tokens)
     return Trajectory(done, member, status, tuple(turns), outcomes, dict(transition.info) if status == OK else {})
+
+
+def _close_what(begun: list[Any], env: Env) -> None:
+    """Closes an episode that was begun, once, whichever thread comes first."""
+    with contextlib.suppress(IndexError):
+        env.close(begun.pop())
 
 
 def _hear(contexts: list[_Said], transition: Transition, vocab_size: int, first: bool = False) -> None:

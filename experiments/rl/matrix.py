@@ -13,6 +13,7 @@ its held-out reward has come to the goal, as a policy that is right gives hardly
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -62,6 +63,16 @@ class Cell(NamedTuple):
         return CELLS / f"staleness-{self.staleness} {self.kv} seed-{self.seed}.json"
 
     @property
+    def done(self) -> bool:
+        """Whether it was run, with this configuration."""
+        return self.path.exists() and json.loads(self.path.read_text()).get("configuration") == self.digest
+
+    @property
+    def digest(self) -> str:
+        """Of its configuration."""
+        return hashlib.sha256(repr(self.rl).encode()).hexdigest()[:16]
+
+    @property
     def rl(self) -> Rl:
         """Its configuration: a step takes the groups of `reverse.gin`, at every staleness as many."""
         groups, members = 8, 8
@@ -103,7 +114,7 @@ def run_cell(cell: Cell, made: MutableMapping[Cell, int]) -> None:
         held_out = {one["step"]: _reward(one) for one in read_examinations(run)}
     seconds = time.monotonic() - began
     told_of = {"seconds": seconds, "steps": steps[-1]["step"], "held_out": held_out, **_figures(steps)}
-    write_json(cell.path, {**cell._asdict(), **told_of})
+    write_json(cell.path, {**cell._asdict(), "configuration": cell.digest, **told_of})
     made[cell] = cell.rl.steps  # the rest is not needed
 
 
@@ -157,7 +168,7 @@ def _prepare(cores: Any, compiled: str) -> None:
 
 def run_all(cells: Sequence[Cell]) -> None:
     """Runs those that are not done."""
-    missing = [cell for cell in cells if not cell.path.exists()]
+    missing = [cell for cell in cells if not cell.done]
     context = get_context("spawn")
     with tempfile.TemporaryDirectory() as compiled, context.Manager() as manager:
         cores = manager.Queue()
@@ -183,7 +194,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="those alone")
     arguments = parser.parse_args()
     run_all([Cell(*one) for one in product(arguments.staleness, arguments.kv, arguments.seeds)])
-    cells = [json.loads(path.read_text()) for path in sorted(CELLS.glob("*.json"))]
+    every = [Cell(*one) for one in product(STALENESS, KV, SEEDS)]
+    cells = [json.loads(cell.path.read_text()) for cell in every if cell.done]
     rows = summary(cells)
     for row in rows:
         print(
@@ -193,7 +205,7 @@ def main() -> None:
         )
     met = all(row["least"] >= GOAL for row in rows)
     print(f"held-out reward of {GOAL} and more everywhere: {'yes' if met else 'no'}")
-    if len(cells) == len(STALENESS) * len(KV) * len(SEEDS):
+    if len(cells) == len(every):
         write_json(TABLE, {"command": COMMAND, "goal": GOAL, "met": met, "rows": rows, "cells": cells})
 
 

@@ -13,10 +13,12 @@ from cwm_jax.envs.env import Task, Transition
 from cwm_jax.envs.reverse import Reverse
 from cwm_jax.inference.engine import Engine
 from cwm_jax.model.transformer import init_params, rebuilder
+from cwm_jax.report.rl.told import WAITING
 from cwm_jax.rl import loading as loading_module
 from cwm_jax.rl.board import Admission, Board
 from cwm_jax.rl.curriculum import Order
 from cwm_jax.rl.examiner import Examiner, read_examinations
+from cwm_jax.rl.in_one_process import together
 from cwm_jax.rl.ledger import Entry, Ledger
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.policy import PolicyReader, Publisher
@@ -111,7 +113,8 @@ def test_samplers_that_would_wait_for_ever_are_refused():
         small(4, 1, "Learning.publish_every=3")
 
 
-def test_an_episode_that_begins_after_it_was_given_up_is_closed():
+@pytest.mark.parametrize("first", [False, True])
+def test_an_episode_that_is_given_up_while_it_begins_is_closed(first):
     from cwm_jax.rl.rollout import Drawing, rollout
 
     closed = []
@@ -121,9 +124,30 @@ def test_an_episode_that_begins_after_it_was_given_up_is_closed():
     )  # fmt: skip
     episode = rollout(env, Task("one"), None, Drawing(), name="a", member=0, seed=0, version=lambda: 1, vocab_size=9)
     act = next(episode)
+    if first:
+        act.call()
     episode.close()
-    act.call()
+    if not first:
+        act.call()
     assert closed == ["state"]
+
+
+def test_what_counts_as_waiting_is_a_part_of_the_time_of_a_role(tmp_path):
+    with together(RL, tmp_path) as roles:
+        told = {"learner": roles.learner.hours.told(), "sampler": roles.samplers[0].hours.told()}
+    told["env"] = EnvironmentRole(RL, tmp_path)._hours.told()
+    for kind, parts in WAITING.items():
+        assert {*parts} <= told[kind].keys(), kind
+
+
+def test_a_life_of_a_host_that_ended_begins_nothing_more(tmp_path):
+    role, task = EnvironmentRole(RL, tmp_path), ENV.tasks()[0]
+    old, new = pools(role), pools(role)
+    old.start(ENV.name, False, task)
+    kept, *_ = new.start(ENV.name, False, task)
+    with pytest.raises(LookupError, match="was started again"):
+        old.start(ENV.name, False, task)
+    assert list(role._episodes) == [kept[1]]
 
 
 def test_a_run_of_which_no_role_told_anything_has_results(tmp_path: Path):

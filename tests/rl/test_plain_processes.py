@@ -75,13 +75,16 @@ def test_a_sampler_of_two_processes_takes_weights_at_one_step(tmp_path):
         world = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number}
         found[f"sampler-0 {number}"] = begin(tmp_path, "sampler-0", *mesh, **world, XLA_FLAGS="")
     try:
+        until = time.monotonic() + 1800
         while waiting := [role for role, process in found.items() if process.poll() is None]:
             for role in found.keys() - waiting:
                 assert found[role].returncode == 0, (role, found[role].communicate()[0][-3000:])
+            assert time.monotonic() < until, waiting
             time.sleep(0.2)
     finally:
         for process in found.values():
             process.kill()
+            process.wait()
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["steps"] == 12 and results["identity"]["residual"] == 0 and results["restarts"] == {}
     assert [one["step"] for one in results["examinations"]][-1] == 12

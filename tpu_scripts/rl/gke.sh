@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # Reinforcement learning on GKE: one JobSet with a job for each slice, which Kubernetes places and restarts as a whole.
 # Pods fetch the project themselves, play their role as plain processes (worker/role.sh) and find one another in OUT.
-CODE=${CODE:-${OUT%/}/code.tar.gz}
+CODE=${CODE:-}
 source tpu_scripts/rl/job.sh
 
 rl_create() {
   local yaml=runs/submit/$NAME.yaml
-  [[ $CODE == gs://?* ]] || die "CODE is not set: where OUT is a path, name a gs://bucket/file.tar.gz for the project"
+  [[ $CODE == gs://?* ]] || die "CODE is not set: name a gs://bucket/file.tar.gz for the project"
   run mkdir -p runs/submit
   run git archive --format=tar.gz "--output=runs/submit/$NAME.tar.gz" HEAD
   run gcloud storage cp "runs/submit/$NAME.tar.gz" "$CODE"
