@@ -7,11 +7,21 @@ import jax
 from cwm_jax.model.transformer import Params
 
 
-def by_layer(params: Params) -> Params:
-    """The weights with a tuple over layers where arrays were stacked; those that have one already stay as they are."""
-    blocks = params["blocks"]
-    stacked = {name: one for name, one in blocks.items() if not isinstance(one, tuple)}
-    return params | {"blocks": blocks | _split(stacked)}
+def by_layer(params: Params, consume: bool = False) -> Params:
+    """The weights with a tuple over layers where arrays were stacked; those that have one already stay as they are.
+
+    Args:
+      params: the weights.
+      consume: whether each stack is deleted once it is split, so that no more than one is there twice.
+    """
+    blocks = dict(params["blocks"])
+    for name, stacked in blocks.items():
+        if not isinstance(stacked, tuple):
+            blocks[name] = _layers(stacked)
+            if consume:
+                jax.block_until_ready(blocks[name])
+                jax.tree.map(lambda leaf: leaf.delete(), stacked)
+    return params | {"blocks": blocks}
 
 
 def check_alike(new: Params, old: Params) -> None:
@@ -32,10 +42,6 @@ def check_alike(new: Params, old: Params) -> None:
 
 
 @jax.jit
-def _split(blocks: dict[str, Any]) -> dict[str, Any]:
-    return {name: _layers(one) for name, one in blocks.items()}
-
-
 def _layers(weights: Any) -> tuple[Any, ...]:
     count = jax.tree.leaves(weights)[0].shape[0]
     return tuple(jax.tree.map(lambda w: w[layer], weights) for layer in range(count))

@@ -111,7 +111,7 @@ class Loading:
             if not self._several:
                 check(publication, params)
                 # As the engine holds them, so that it is ready to go on with them at once.
-                params = by_layer(params)
+                params = by_layer(params, consume=True)
             self._params = jax.block_until_ready(params)
         except Exception as error:
             self._error = error
