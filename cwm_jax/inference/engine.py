@@ -100,6 +100,10 @@ class Engine:
       config: shapes.
       version: of the weights.
       rules: how arrays lie on the mesh in force, if there is one; then every call needs that mesh in force.
+
+    Attributes:
+      counts: of tokens and seconds.
+      held: versions whose weights are kept for requests to come.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class Engine:
         self.config, self.counts = config, Counts()
         self._params = by_layer(params)
         self._pinned: dict[int, Params] = {}  # by version: weights that were swapped out, and are needed yet
-        self._held: frozenset[int] = frozenset()
+        self.held: frozenset[int] = frozenset()
         shape = jax.eval_shape(rebuild, self._params)
         self._vocab_size, model = shape.vocab_size, shape.config
         layout = config.layout(model)
@@ -220,7 +224,7 @@ class Engine:
 
     def hold(self, versions: Iterable[int]) -> None:
         """Keeps the weights of these versions for requests to come, and no others."""
-        self._held = frozenset(versions)
+        self.held = frozenset(versions)
         self._let_go()
 
     def step(self) -> list[tuple[int, Token | Finish]]:
@@ -270,7 +274,7 @@ class Engine:
     def _let_go(self) -> None:
         """Forgets weights that no sequence needs."""
         if self._pinned:
-            needed = self._scheduler.pinned() | self._held
+            needed = self._scheduler.pinned() | self.held
             self._pinned = {version: params for version, params in self._pinned.items() if version in needed}
 
     def _weights(self, version: int | None) -> tuple[Params, int]:

@@ -33,7 +33,6 @@ class LeaderEngine:
     def __init__(self, engine: Engine):
         self._engine = engine
         self._calls: list[tuple[str, tuple]] = []
-        self._held: tuple[int, ...] = ()
 
     @property
     def config(self) -> EngineConfig:
@@ -70,12 +69,9 @@ class LeaderEngine:
         self._engine.forget(numbers)
 
     def hold(self, versions: Iterable[int]) -> None:
-        versions = tuple(sorted(versions))
-        if versions == self._held:
-            return
-        self._held = versions
-        self._calls.append(("hold", (versions,)))
-        self._engine.hold(versions)
+        if (versions := frozenset(versions)) != self._engine.held:  # it is called again and again
+            self._calls.append(("hold", (versions,)))
+            self._engine.hold(versions)
 
     def step(self) -> list[tuple[int, Token | Finish]]:
         self.tell("step")

@@ -108,11 +108,7 @@ class Loading:
     def _read(self, publication: Publication) -> None:
         try:
             params = self.reader.read(publication, self._abstract)
-            if not self._several:
-                check(publication, params)
-                # As the engine holds them, so that it is ready to go on with them at once.
-                params = by_layer(params, consume=True)
-            self._params = jax.block_until_ready(params)
+            self._params = jax.block_until_ready(params if self._several else _checked(publication, params))
         except Exception as error:
             self._error = error
         self._read_at = time.time()
@@ -139,7 +135,16 @@ class Loading:
             here = f": {error}" if error else ", by another process"
             return None, DamagedCheckpoint(f"version {publication.version} cannot be read{here}")
         try:
-            check(publication, params)
+            return _checked(publication, params), None
         except DamagedCheckpoint as damage:
             return None, damage
-        return params, None
+
+
+def _checked(publication: Publication, params: Any) -> Any:
+    """The weights as the engine holds them, so that it can go on with them at once.
+
+    Raises:
+      DamagedCheckpoint: they are not what was published.
+    """
+    check(publication, params)
+    return by_layer(params, consume=True)

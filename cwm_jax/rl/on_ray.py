@@ -13,7 +13,7 @@ from cwm_jax.cluster import cluster, joined
 from cwm_jax.files import write_json
 from cwm_jax.rl.board import Accounts
 from cwm_jax.rl.experiment import Rl
-from cwm_jax.rl.ray_actors import PATIENCE, BoardWorker, PoolWorker, Worker, asked, board_of_actor
+from cwm_jax.rl.ray_actors import PATIENCE, BoardWorker, PoolWorker, ProcessDied, Worker, asked, board_of_actor, outcome
 from cwm_jax.rl.ray_places import places_of
 from cwm_jax.rl.remote import patiently
 
@@ -207,14 +207,8 @@ def _is_death(future: Future) -> bool:
 
 def _died(future: Future) -> bool:
     """Whether a role's process died; what the role itself raised is raised here."""
-    from ray.exceptions import RayActorError, RayTaskError
-
     try:
-        future.result()
-    except RayTaskError as error:
-        raise error.cause from error
-    except RayActorError as error:
-        if error.actor_init_failed:
-            raise RuntimeError(f"a process cannot be started: {error}") from None
+        outcome(future.result)
+    except ProcessDied:
         return True
     return False

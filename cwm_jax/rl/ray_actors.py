@@ -96,29 +96,40 @@ class PoolWorker(EnvironmentRole):
         return os.getpid()
 
 
-def asked(call: Callable[[], Any], seconds: float | None = None) -> Any:
-    """What a remote call gives.
+class ProcessDied(ConnectionError):
+    """The process that was called is gone, or is being started again."""
 
-    Args:
-      call: makes it.
-      seconds: that it may take; None for any.
+
+def outcome(get: Callable[[], Any]) -> Any:
+    """What `get` gives, which waits for a call of Ray.
 
     Raises:
-      TimeoutError: it took longer.
-      ConnectionError: its process died, or is being started again.
-      RuntimeError: it cannot be started; the message tells why.
+      ProcessDied: its process did.
+      RuntimeError: its process cannot be started; the message tells why.
+      Exception: what the call itself raised.
     """
-    import ray
     from ray.exceptions import RayActorError, RayTaskError
 
     try:
-        return ray.get(call(), timeout=seconds)
+        return get()
     except RayTaskError as error:
-        raise error.cause from None
+        raise error.cause from error
     except RayActorError as error:
         if error.actor_init_failed:
             raise RuntimeError(f"a process cannot be started: {error}") from None
-        raise ConnectionError(f"its process died: {type(error).__name__}") from None
+        raise ProcessDied(f"its process died: {type(error).__name__}") from None
+
+
+def asked(call: Callable[[], Any], seconds: float | None = None) -> Any:
+    """What a remote call gives; raises what `outcome` does.
+
+    Args:
+      call: makes it.
+      seconds: that it may take, after which TimeoutError is raised; None for any.
+    """
+    import ray
+
+    return outcome(lambda: ray.get(call(), timeout=seconds))
 
 
 def board_of_actor(actor: Any) -> RemoteBoard:

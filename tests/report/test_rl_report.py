@@ -9,7 +9,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from cwm_jax.report.plots import line_plot
 from cwm_jax.report.rl import rl_report, rl_tensorboard
-from cwm_jax.report.rl.page import KINDS
+from cwm_jax.report.rl.drawing import KINDS
 from cwm_jax.report.rl.told import AGES, WAITING
 from cwm_jax.rl import objective
 
