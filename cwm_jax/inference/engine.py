@@ -144,6 +144,11 @@ class Engine:
         return self._scheduler
 
     @property
+    def weight_sets(self) -> int:
+        """Sets of weights that are in memory: the present ones, and those that something needs yet."""
+        return 1 + len(self._pinned)
+
+    @property
     def busy(self) -> bool:
         """Whether there is something to do."""
         return bool(self._all or self._events)

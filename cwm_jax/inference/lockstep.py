@@ -51,6 +51,10 @@ class LeaderEngine:
         return self._engine.version
 
     @property
+    def weight_sets(self) -> int:
+        return self._engine.weight_sets
+
+    @property
     def busy(self) -> bool:
         return self._engine.busy
 

@@ -32,7 +32,8 @@ def print_plan(report: dict[str, Any], console: Console | None = None) -> None:
                     f"{sampler['of_weights_ms']:.1f} of them for weights; {sampler['balance']:.1f} feed the learner"),
         ("", f"{sampler['episodes']:.0f} episodes of {sampler['episode_seconds']:,.0f} s at once, "
              f"{sampler['group_seconds']:,.0f} s until a group is done; {sampler['pages_used']:.0%} of the pages"),
-        ("", f"{sampler['hbm_gib']:.1f} GiB a chip with weights twice" + ("" if sampler["fits"] else ": too much")),
+        ("", f"{sampler['hbm_gib']:.1f} GiB a chip, {sampler['weight_sets']} sets of weights in them"
+             + ("" if sampler["fits"] else ": too much")),
         ("weights", f"{sent['bytes'] / 1e9:.1f} GB a publication: {sent['write_seconds']:.1f} s to write, at most "
                     f"{sent['detect_seconds']:.1f} to notice, {sent['read_seconds']:.1f} to read, "
                     f"{sent['swap_seconds']:.1f} to swap"),

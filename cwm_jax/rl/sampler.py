@@ -33,6 +33,9 @@ class Sampling:
       poll: seconds between looks for new weights.
       ask: seconds after which a board that had no ticket is asked again.
       renew: seconds between signs of life.
+      weight_sets: that a host has memory for, at least 2: what it draws with, and what comes in meanwhile. A third is
+        there where weights come in while older ones are still measured, or have pinned episodes; with 2, new ones wait
+        for these.
     """
 
     members: int = 8
@@ -42,6 +45,13 @@ class Sampling:
     poll: float = 1.0
     ask: float = 0.05
     renew: float = 10.0
+    weight_sets: int = 3
+
+    def __post_init__(self) -> None:
+        if self.weight_sets < 2:
+            raise ValueError(
+                f"Sampling.weight_sets={self.weight_sets} leaves no room for weights that come in; let it be 2 or more"
+            )
 
 
 @dataclass
@@ -177,7 +187,8 @@ class Sampler:
 
     def _take_weights(self, now: float) -> None:
         """Looks for weights, loads what is new, and has the engine go on with it between two steps."""
-        if self.loading.publication is None and now - self._looked >= self._sampling.poll:
+        room = self.engine.weight_sets < self._sampling.weight_sets
+        if room and self.loading.publication is None and now - self._looked >= self._sampling.poll:
             self._looked = now
             newest = self._reader.newest()
             if newest is not None and newest.version > (self._reader.using or 0):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from cwm_jax.checkpoints.weights import WeightsIndex
+from cwm_jax.checkpoints.weights import WeightsIndex, layer_name
 from cwm_jax.inference.served import Int8
 from cwm_jax.model.flops import flops, visible_keys
 from cwm_jax.model.sharding import MeshShape
@@ -98,12 +98,14 @@ class Drawing(NamedTuple):
     """A sampler's speed and memory.
 
     Attributes:
-      weights, cache: bytes, on all its chips.
+      weights, stack, cache: bytes of a set of weights, of the largest matrix of all layers, which is there once more
+        while weights that came are split, and of what is kept of sequences; on all its chips.
       base, each, read: as in `Samplers`.
       context: tokens of an episode in a slot, in the mean.
     """
 
     weights: int
+    stack: int
     cache: int
     base: float
     each: float
@@ -118,7 +120,9 @@ def drawing(plan: RlPlan) -> Drawing:
     bandwidth, peak = topology.chips * topology.chip.hbm_bandwidth, topology.chips * topology.chip.peak
     width = jnp.dtype(serve.compute).itemsize
     index = WeightsIndex(model, serve.vocabulary_size, serve.compute)
-    weights = index.parameters * (1 if isinstance(serve.weights, Int8) else width)
+    each = 1 if isinstance(serve.weights, Int8) else width
+    weights = index.parameters * each
+    stack = model.layers * max(math.prod(shape) for shape in index.parts()[layer_name(0)].values()) * each
     token = 2 * model.kv_heads * model.head_dim * width  # of one layer
     cache = sum(len(group.layers) * group.pages for group in layout.groups) * layout.page * token
 
@@ -132,6 +136,7 @@ def drawing(plan: RlPlan) -> Drawing:
     busy = counted[0] * roofline.matmul + counted[1] * roofline.attention * max(1, topology.chip.mxu / model.head_dim)
     return Drawing(
         weights,
+        stack,
         cache,
         base=weights / bandwidth / plan.weights_share,
         each=keys * token / bandwidth / plan.cache_share,
@@ -319,7 +324,7 @@ def make_plan(plan: RlPlan) -> dict[str, Any]:
     chip, engine, hosts = sampler.topology.chip, plan.inference.engine, s.samplers.count
     pages = engine.layout(plan.inference.model).groups[0].pages
     under_way = told.host.groups * s.episodes.members * told.host.episode  # episodes of a host
-    memory = (2 * drawn.weights + drawn.cache) / sampler.chips / 2**30
+    memory = (rl.sampling.weight_sets * drawn.weights + drawn.stack + drawn.cache) / sampler.chips / 2**30
     made = told.host.groups * s.episodes.members * s.episodes.tokens.mean_of(float) * s.episodes.drawn
     return _short({
         "chips": {
@@ -345,6 +350,7 @@ def make_plan(plan: RlPlan) -> dict[str, Any]:
             "group_seconds": told.host.group,
             "episodes": under_way,
             "pages_used": under_way * drawn.context / engine.page / pages,
+            "weight_sets": rl.sampling.weight_sets,
             "hbm_gib": memory,
             "fits": memory <= (1 - FREE) * chip.hbm_gib,
         },

@@ -39,7 +39,7 @@ LEARNING = Learning(Objective(mean=ConstantDivisor(1024)), Batching(tokens=192, 
 SHAPES = EngineConfig(slots=16, max_length=32, page=4, chunk=8, rows=8, steps=2, queue=256)
 
 
-def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0):
+def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0, kv="keep", weight_sets=3):
     learner = Learner(experiment, LEARNING, run, ENV.vocab_size)
     board = Board(run, Order({ENV.name: [task.name for task in ENV.tasks()]}, seed), Admission(staleness, 8))
     engine = Engine(rebuilder(MODEL, ENV.vocab_size), init_params(MODEL, ENV.vocab_size, 7), SHAPES)
@@ -50,8 +50,8 @@ def begin(run: Path, experiment=EXPERIMENT, staleness=1, seed=0):
     loading = Loading(engine, PolicyReader(run, "one"), shapes, in_background=False)
     sampler = Sampler(
         "one", engine, loading, board, Spool(run / "spool"), {ENV.name: Playground(ENV, Score())},
-        Drawing(max_context=32), Sampling(members=8, groups=8, threads=0, poll=0.0), ENV.vocab_size,
-        in_background=False,
+        Drawing(max_context=32, kv=kv), Sampling(members=8, groups=8, threads=0, poll=0.0, weight_sets=weight_sets),
+        ENV.vocab_size, in_background=False,
     )  # fmt: skip
     return learner, sampler, board
 
@@ -104,6 +104,23 @@ def test_a_learner_that_starts_again_comes_to_the_same_bits(tmp_path):
                 assert learner.tick() is not None  # nothing is waited for: all of it is in the ledger
         same(whole, jax.device_get(learner.state.params))
     assert board.accounts().holds
+
+
+@pytest.mark.parametrize("most", [2, 3])
+def test_no_more_sets_of_weights_than_there_is_memory_for(tmp_path, most):
+    """Episodes that are pinned to older weights keep new ones from being loaded, and the run goes on all the same."""
+    with jax.set_mesh(EXPERIMENT.mesh_shape.build()):
+        learner, sampler, board = begin(tmp_path, staleness=4, kv="pin", weight_sets=most)
+        load, seen = sampler.loading.begin, []
+
+        def watched(publication):
+            load(publication)
+            seen.append(sampler.engine.weight_sets + 1)
+
+        sampler.loading.begin = watched
+        with learner:
+            run_together(learner, [sampler])
+    assert max(seen) == most and learner.done and board.accounts().holds
 
 
 @pytest.mark.parametrize("staleness", [0, 4])
