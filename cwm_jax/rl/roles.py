@@ -27,6 +27,7 @@ from cwm_jax.rl.board import Accounts, Board, Ticket
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.figures import Figures
+from cwm_jax.rl.journal import Journal
 from cwm_jax.rl.learner import Learner
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.policy import PolicyReader
@@ -143,6 +144,7 @@ class SamplerRole:
         sampler = Sampler(
             self._name, engine, loading, context.board, Spool(context.run / "spool"), playgrounds, rl.drawing,
             rl.sampling, vocab_size, live, examiner=examiner,
+            journal=Journal(context.run / "journal") if rl.sampling.journal else None,
         )  # fmt: skip
         return sampler, examiner
 
@@ -198,6 +200,7 @@ class SamplerRole:
             "reread": counts.reread,
             "swaps": counts.swaps,
             "duplicates": sampler.duplicates,
+            "replayed": sampler.replayed,
             "lease_retries": sampler.loading.retries,
             "weights": weights,
         }

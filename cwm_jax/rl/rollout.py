@@ -79,6 +79,12 @@ class _Said:
 
 
 Rollout = Generator[Request | Act, Any, Trajectory]
+Draw = Callable[[Request], Generator[Request, Completion, Completion]]
+
+
+def drawn_anew(request: Request) -> Generator[Request, Completion, Completion]:
+    """The answer to a request, asked of whoever drives."""
+    return (yield request)
 
 
 def rollout(
@@ -93,6 +99,7 @@ def rollout(
     number: int = 0,
     version: Callable[[], int],
     vocab_size: int,
+    draw: Draw = drawn_anew,
     clock: Callable[[], float] = time.monotonic,
 ) -> Rollout:
     """One episode.
@@ -106,6 +113,7 @@ def rollout(
       number: of its group in the run.
       version: tells the present version of the weights.
       vocab_size: observations are of ids below it.
+      draw: finds the answers to requests.
       clock: tells seconds.
     """
     contexts: list[_Said] = [_Said()]
@@ -140,7 +148,7 @@ def rollout(
                 version=version() if drawing.kv == "pin" else None,
             )  # fmt: skip
             began, start = clock(), len(said.tokens)
-            answer: Completion = yield asked
+            answer = yield from draw(asked)
             drawn = clock()
             said.act(answer.tokens)
             made = [token.version for token in answer.tokens]

@@ -12,8 +12,9 @@ from cwm_jax.inference.lockstep import LeaderEngine
 from cwm_jax.rl.board import Board, Ticket
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
+from cwm_jax.rl.journal import Journal
 from cwm_jax.rl.loading import Loading
-from cwm_jax.rl.rollout import Drawing, rollout
+from cwm_jax.rl.rollout import Drawing, drawn_anew, rollout
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.time_ledger import TimeLedger
 from cwm_jax.rl.trajectory import Group, Trajectory
@@ -36,6 +37,8 @@ class Sampling:
       weight_sets: that a host has memory for, at least 2: what it draws with, and what comes in meanwhile. A third is
         there where weights come in while older ones are still measured, or have pinned episodes; with 2, new ones wait
         for these.
+      journal: whether actions are kept on disk until their group is sealed, so that whoever goes on with a group of a
+        host that died draws only what that had not drawn: for long episodes whose environments can be played again.
     """
 
     members: int = 8
@@ -46,6 +49,7 @@ class Sampling:
     ask: float = 0.05
     renew: float = 10.0
     weight_sets: int = 3
+    journal: bool = False
 
     def __post_init__(self) -> None:
         if self.weight_sets < 2:
@@ -84,6 +88,7 @@ class Sampler:
       in_background: whether groups are sealed while tokens are drawn; else a run is the same every time.
       clock: tells seconds.
       examiner: measures versions on this host; None measures none.
+      journal: keeps what is drawn until its group is sealed; None keeps nothing.
 
     Attributes:
       engine: that draws.
@@ -105,6 +110,7 @@ class Sampler:
         in_background: bool = True,
         clock: Callable[[], float] = time.monotonic,
         examiner: Examiner | None = None,
+        journal: Journal | None = None,
     ):
         self.name, self.engine, self.loading = name, engine, loading
         self._reader, self._board, self._spool = loading.reader, board, spool
@@ -117,7 +123,7 @@ class Sampler:
         self._sealed: list[Future[bool]] = []
         self._step = 0  # of training that the weights come from
         self._looked = self._renewed = self._ask = -float("inf")
-        self._examiner = examiner
+        self._examiner, self._journal = examiner, journal
         self.duplicates = 0
         self.hours = TimeLedger("decode", "prefill", "reprefill", "swap_pause", "wait_request", "wait_env")
 
@@ -162,6 +168,11 @@ class Sampler:
         if not drawing and self._driver.count:
             self.hours.add("wait_env", time.perf_counter() - began - reading - making)
         return done
+
+    @property
+    def replayed(self) -> int:
+        """Tokens that a life before had drawn."""
+        return self._journal.replayed if self._journal is not None else 0
 
     def newest_step(self) -> int:
         """The step of training of the newest weights that are announced; 0 where none are."""
@@ -219,9 +230,10 @@ class Sampler:
         env, reward = self._playgrounds[choice.env]
         task = self._tasks[choice.env][choice.task]
         task = task._replace(args={**task.args, **choice.options})
+        draw = self._journal.episode(ticket.uid, member).draw if self._journal is not None else drawn_anew
         return rollout(
             env, task, reward, self._drawing, name=name, member=member, seed=seed, number=ticket.number,
-            version=lambda: self.engine.version, vocab_size=self._vocab_size, clock=self._clock,
+            version=lambda: self.engine.version, vocab_size=self._vocab_size, draw=draw, clock=self._clock,
         )  # fmt: skip
 
     def _finish(self, uid: str, member: int, trajectory: Trajectory) -> None:
@@ -237,9 +249,16 @@ class Sampler:
             task = f"{ticket.choice.env}/{ticket.choice.task}"
             group = Group(uid, task, members, self.name, ticket.attempt)
             if self._sealing is None:
-                self.duplicates += not self._spool.seal(group)
+                self.duplicates += not self._seal(group)
             else:
-                self._sealed.append(self._sealing.submit(self._spool.seal, group))
+                self._sealed.append(self._sealing.submit(self._seal, group))
+
+    def _seal(self, group: Group) -> bool:
+        """Stores a group; False where somebody else had."""
+        new = self._spool.seal(group)
+        if self._journal is not None:
+            self._journal.forget(group.uid)
+        return new
 
     def _note_sealed(self, wait: bool = False) -> None:
         """Counts what was sealed meanwhile; raises what went wrong."""

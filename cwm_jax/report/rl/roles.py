@@ -80,14 +80,14 @@ def versions(told: Told) -> list[Block]:
         header = ["host", "versions taken", *(f"{one} → {two}" for one, two in pairwise(STAGES)), "all", "worst"]
         blocks += [prose("The median of each stage, in seconds:")]
         blocks += [table(header, [_latency_row(host, taken) for host, taken in weights.items() if taken])]
-    counts = ("made", "read", "reread", "swaps", "duplicates", "lease_retries")
+    counts = ("made", "read", "reread", "swaps", "duplicates", "replayed", "lease_retries")
     done = {host: Counter[str]() for host in told.hosts}
     for host, total in done.items():
         for row in told.lives(host):
             total.update({name: row.get(name, 0) for name in counts})
     if done:
         rows = [[host, *(f"{total[name]:,}" for name in counts)] for host, total in done.items()]
-        header = ["host", "tokens made", "read", "read again", "swaps", "duplicates", "weights missed"]
+        header = ["host", "tokens made", "read", "read again", "swaps", "duplicates", "known already", "weights missed"]
         blocks += [prose(_LOOK_HOSTS), table(header, rows)]
     return section("Versions", "How weights travel from the learner to whoever draws with them.", *blocks)
 
