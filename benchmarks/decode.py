@@ -40,8 +40,9 @@ class Ours:
     """The engine."""
 
     def __init__(self, case: Case, params, batch: int, longest: int, guesses: int = 0):
+        from cwm_jax.inference.config import EngineConfig
         from cwm_jax.inference.drafts import NoDraft, PromptLookup
-        from cwm_jax.inference.engine import Engine, EngineConfig
+        from cwm_jax.inference.engine import Engine
         from cwm_jax.model.transformer import rebuilder
 
         draft = PromptLookup(guesses) if guesses else NoDraft()

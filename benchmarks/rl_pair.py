@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cwm_jax.envs.env import Score, Task, Transition
-from cwm_jax.inference.engine import EngineConfig
+from cwm_jax.inference.config import EngineConfig
 from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.report.rl.told import read
 from cwm_jax.rl.batches import Batching, Stale

@@ -13,7 +13,8 @@ from typing import Any
 
 from rl_pair import LONGEST, MODEL, PROMPT, SLOTS, VOCABULARY, WARM, configured
 
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Request, Token
 from cwm_jax.inference.weights import by_layer
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder

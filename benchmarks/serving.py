@@ -102,8 +102,9 @@ def clients(count: int, requests: int, longest: int) -> list[dict]:
 
 def guesses(run: Path, programs: int) -> dict:
     """Prompt lookup on the test programs of a trained run."""
+    from cwm_jax.inference.config import EngineConfig
     from cwm_jax.inference.drafts import NoDraft, PromptLookup
-    from cwm_jax.inference.engine import Engine, EngineConfig
+    from cwm_jax.inference.engine import Engine
     from cwm_jax.inference.request import Request
     from cwm_jax.model.transformer import rebuilder
     from cwm_jax.training.state import trained_weights

@@ -27,7 +27,8 @@ from cwm_jax.envs.env import Env, Reward, Score, Task
 from cwm_jax.envs.traces import OutputPrediction, ReasonedOutput, TracePrediction
 from cwm_jax.evaluation.scores import interval
 from cwm_jax.files import in_use, write_json
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Request
 from cwm_jax.model.transformer import ModelConfig, Params, rebuilder
 from cwm_jax.report.chain import write_chain_report

@@ -4,19 +4,16 @@ Shapes: as in `programs`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from cwm_jax.inference.cache import Rows
+from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.programs import Decode, Prefill
 from cwm_jax.inference.request import Request, Scored, Token
 from cwm_jax.inference.sampling import Draw, Scores
 from cwm_jax.inference.scheduler import Running
-
-if TYPE_CHECKING:
-    from cwm_jax.inference.engine import EngineConfig
 
 
 class Batches:
@@ -26,7 +23,7 @@ class Batches:
       most: tokens that one call of `decode` makes of a sequence at most.
     """
 
-    def __init__(self, config: "EngineConfig"):
+    def __init__(self, config: EngineConfig):
         self._config = config
         self.most = config.steps * (1 + config.draft.tokens)
         self._history_BT = np.zeros((config.slots, config.max_length if config.draft.tokens else 0), np.int32)

@@ -8,7 +8,8 @@ computes its part of each program; nothing else has to be agreed on.
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from cwm_jax.inference.engine import Counts, Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Counts, Engine
 from cwm_jax.inference.request import Finish, Request, Token
 from cwm_jax.inference.scheduler import Scheduler
 from cwm_jax.training.processes import told_by_first

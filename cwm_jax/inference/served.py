@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec as P
 from cwm_jax import config
 from cwm_jax.checkpoints.weights import SHAPE, WeightsReader
 from cwm_jax.data.prepare import VOCABULARY
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.model.meshes import MESHES, MeshName
 from cwm_jax.model.quantized import quantized
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape, ShardingRules

@@ -15,7 +15,7 @@ from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.envs.env import EnvConfig, PassOnly, Reward
 from cwm_jax.envs.reverse import Reverse
-from cwm_jax.inference.engine import EngineConfig
+from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.served import RELEASED
 from cwm_jax.model.meshes import MESHES, MeshName
 from cwm_jax.model.sharding import MeshShape, ShardingRules

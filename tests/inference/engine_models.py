@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 
-from cwm_jax.inference.engine import EngineConfig
+from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.request import Completion, Request
 from cwm_jax.inference.sampling import Draw, draw
 from cwm_jax.model.components import QKNorm, ShortConv

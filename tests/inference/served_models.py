@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex, write_weights
-from cwm_jax.inference.engine import EngineConfig
+from cwm_jax.inference.config import EngineConfig
 from cwm_jax.model.transformer import ModelConfig, init_params
 from cwm_jax.text.special_tokens import CWM_IDS
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary

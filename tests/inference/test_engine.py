@@ -7,7 +7,8 @@ from engine_models import LENGTH, REBUILD, SHAPES, VOCAB, WINDOW, by_definition,
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Finish, QueueFull, Request, Token
 from cwm_jax.inference.streams import Streams
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import jax
 
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.lockstep import LeaderEngine, follow
 from cwm_jax.inference.request import Request
 from cwm_jax.model.sharding import MeshShape, ShardingRules

@@ -9,7 +9,8 @@ from released import CASES, VOCAB, released
 from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.huggingface import HuggingFaceReader
 from cwm_jax.checkpoints.weights import WeightsReader, stacked
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Request
 from cwm_jax.model.transformer import rebuilder
 

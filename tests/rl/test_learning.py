@@ -10,7 +10,8 @@ import pytest
 
 from cwm_jax.envs.env import Score
 from cwm_jax.envs.reverse import Reverse
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.model.sharding import MeshShape
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 from cwm_jax.rl.batches import Batching

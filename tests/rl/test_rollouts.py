@@ -12,7 +12,8 @@ import pytest
 
 from cwm_jax.envs.env import PassOnly, Score, ShorterIsBetter, Task, Transition
 from cwm_jax.envs.reverse import ANSWER, BEGIN, Reverse
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.model.transformer import ModelConfig, init_params, rebuilder
 from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.rollout import Drawing, rollout

@@ -11,7 +11,8 @@ from typing import Literal
 
 from cwm_jax import config as configuration
 from cwm_jax.data.prepare import VOCABULARY, DataConfig
-from cwm_jax.inference.engine import Engine, EngineConfig
+from cwm_jax.inference.config import EngineConfig
+from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Completion, Request, Token
 from cwm_jax.inference.streams import Streams
 from cwm_jax.model.transformer import rebuilder
