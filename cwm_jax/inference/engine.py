@@ -85,7 +85,7 @@ class Engine:
         top = min(config.top_logprobs, self._vocab_size)
         programs = Programs(rebuild, layout, rules, config.draft, config.steps, top)
         self._prefill, self._decode = programs.compiled()
-        self._scheduler = Scheduler(layout, version, config.queue)
+        self._scheduler = Scheduler(layout, version, config.queue, config.chunk)
         self._batches = Batches(config)
         self._all: dict[int, Running] = {}
         self._events: deque[tuple[int, Token | Finish]] = deque()

@@ -31,11 +31,11 @@ class Pages:
         self._free = [deque(range(group.pages)) for group in layout.groups]
         self._holders = [[0] * group.pages for group in layout.groups]
         self._prefixes: OrderedDict[bytes, list[int | None]] = OrderedDict()  # key -> page of each group
+        self._kept = [[0] * group.pages for group in layout.groups]  # how many prefixes hold each page
 
     def available(self, group: int) -> int:
         """Pages of a group that nothing running holds."""
-        held = [pages[group] for pages in list(self._prefixes.values())]  # at once: another thread may ask
-        return len(self._free[group]) + sum(page is not None and self._holders[group][page] == 1 for page in held)
+        return len(self._free[group]) + sum(self._can_go(page, group) for page in range(len(self._kept[group])))
 
     def take(self, group: int) -> int | None:
         """A page, with one holder; None if all are held by what runs."""
@@ -56,10 +56,16 @@ class Pages:
         return key in self._prefixes
 
     def keep(self, key: bytes, pages: Sequence[int | None]) -> None:
-        """Holds a full page of tokens for later, if none like it is: its page in each group, None if let go of."""
+        """Holds a full page of tokens for later, if none like it is: its page in each group, None if let go of.
+
+        A page may be held under several keys.
+        """
         if key not in self._prefixes:
             self._prefixes[key] = list(pages)
             self._hold(pages)
+            for group, page in enumerate(pages):
+                if page is not None:
+                    self._kept[group][page] += 1
 
     def find(self, keys: Sequence[bytes]) -> list[list[int | None]]:
         """The longest prefix to go on from: of each of its pages those of the groups, None where no query looks.
@@ -104,16 +110,27 @@ class Pages:
         needed = self._needed(len(found))
         return all(pages[group] is not None for group, first in enumerate(needed) for pages in found[first:])
 
+    def _can_go(self, page: int | None, group: int) -> bool:
+        """Whether prefixes hold a page, and nobody else."""
+        return page is not None and 0 < self._kept[group][page] == self._holders[group][page]
+
     def _evict(self, group: int) -> bool:
-        """Frees a page of `group` that a prefix holds alone; whether there was one."""
-        for key, pages in self._prefixes.items():
-            page = pages[group]
-            if page is None or self._holders[group][page] > 1:
-                continue
-            pages[group] = None
-            self.release(group, page)
+        """Frees a page of `group` that prefixes alone hold; whether there was one."""
+        while not self._free[group]:  # a page may be held under several keys
+            key = next((key for key, pages in self._prefixes.items() if self._can_go(pages[group], group)), None)
+            if key is None:
+                return False
+            pages = self._prefixes[key]
+            self._forget(pages, group)
             if self._layout.groups[group].window is None or not any(held is not None for held in pages):
                 del self._prefixes[key]
-                self.drop(pages)
-            return True
-        return False
+                for other in range(len(pages)):
+                    self._forget(pages, other)
+        return True
+
+    def _forget(self, pages: list[int | None], group: int) -> None:
+        """Takes its page of a group out of what a prefix holds."""
+        if (page := pages[group]) is not None:
+            pages[group] = None
+            self._kept[group][page] -= 1
+            self.release(group, page)

@@ -5,6 +5,7 @@ Shapes: B slots, E entries of a row in a table.
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Running:
       pages: those that it holds, by logical page, of each group.
       pure: whether all that the caches hold of it is of one version of the weights, so that others may use it.
       keys: of its full pages, as far as they were needed.
+      shared: of one with a lineage, keys under which strangers find its prompt, too, as long as it is pure.
       prompt_logprobs: of the prompt's tokens so far.
       forced: tokens of the answer that are given, by their index.
       version: of the weights that make its tokens; None: of the present ones.
@@ -43,6 +45,7 @@ class Running:
     pages: list[dict[int, int]] = field(default_factory=list)
     pure: bool = True
     keys: list[bytes] = field(default_factory=list)
+    shared: list[bytes] = field(default_factory=list)
     version: int | None = None
     prompt_logprobs: list[Scored | None] = field(default_factory=lambda: [None])
     forced: dict[int, int] = field(init=False)
@@ -68,15 +71,16 @@ class Scheduler:
       layout: of the cache.
       version: of the weights.
       queue: most requests that wait.
+      chunk: most tokens of a prompt that are read at once.
     """
 
-    def __init__(self, layout: Layout, version: int, queue: int):
+    def __init__(self, layout: Layout, version: int, queue: int, chunk: int):
         self.version = version
         self.tables_BE = [np.zeros((layout.slots, group.width), np.int32) for group in layout.groups]
         self.preempted = 0  # how often pages ran out
         self.reused = 0  # tokens of prompts that were found in caches
         self._layout = layout
-        self._queue = queue
+        self._queue, self._chunk = queue, chunk
         self._pages = Pages(layout)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []  # in order of admission
@@ -117,20 +121,27 @@ class Scheduler:
         self._waiting.append(one)
 
     def admit(self) -> None:
-        """Gives slots to those who wait, in order, as long as what they must read has room."""
-        reading = {key for one in self._running if not one.decoding for key in self._keys(one)}
-        while self._waiting and self._slots:
-            one = self._waiting[0]
-            keys = self._keys(one)
-            unknown = next((key for key in keys if not self._pages.known(key)), None)
-            if unknown in reading:
-                return  # another reads the very same page now; it will be found
+        """Gives slots to those who wait, in order, as long as what they must read has room.
+
+        Where another reads the very same pages now, which takes more than one call, who waits goes on waiting, to find
+        them; those behind come first.
+        """
+        reading = {key for one in self._running if not one.decoding for key in self._findable(one)}
+        for one in list(self._waiting):
+            if not self._slots:
+                return
+            if one.request.lineage:
+                one.pure = not any(map(self._pages.known, self._keys(one)[:1]))
+            keys = self._findable(one)
+            known = sum(1 for _ in takewhile(self._pages.known, keys))
+            if len(one.tokens) - known * self._layout.page > self._chunk and not reading.isdisjoint(keys[known:][:1]):
+                continue
             found = self._pages.find(keys)
             if self._running and not self._room(one, len(found)):
                 for pages in found:
                     self._pages.drop(pages)
                 return
-            self._waiting.popleft()
+            self._waiting.remove(one)
             one.slot, one.pages = self._slots.pop(), [{} for _ in self._layout.groups]
             for logical, pages in enumerate(found):
                 for group, page in enumerate(pages):
@@ -140,6 +151,9 @@ class Scheduler:
             self.reused += one.read
             self._running.append(one)
             reading |= set(keys[len(found) :])
+            if one.request.lineage and one.pure:
+                for key, pages in zip(self._keys(one), found):
+                    self._pages.keep(key, pages)
 
     def ensure(self, one: Running, end: int) -> int:
         """Makes room for the tokens of a sequence up to position `end`, and lets go of pages behind its windows.
@@ -176,8 +190,9 @@ class Scheduler:
     def advance(self, one: Running, end: int) -> None:
         """Says that the tokens of a sequence before `end` were read; its full pages can be found from now on."""
         before, one.read = one.read // self._layout.page, end
-        for logical, key in enumerate(self._keys(one, end)[before:], before):
-            self._pages.keep(key, [held.get(logical) for held in one.pages])
+        for keys in (self._keys(one, end), self._shared(one, end)):
+            for logical, key in enumerate(keys[before:], before):
+                self._pages.keep(key, [held.get(logical) for held in one.pages])
 
     def preempt(self, one: Running) -> None:
         """Takes slot and pages of a sequence; it is the first to have some again, and then reads all of its tokens."""
@@ -195,7 +210,8 @@ class Scheduler:
                 self._pages.release(group, page)
         self._running.remove(one)
         self._slots.append(one.slot)
-        one.slot, one.pages, one.read, one.decoding, one.pure, one.keys = None, [], 0, False, True, []
+        one.slot, one.pages, one.read, one.decoding, one.pure = None, [], 0, False, True
+        one.keys, one.shared = [], []
 
     def swap(self, version: int) -> None:
         """The weights have another version from now on; what becomes of sequences, each of them says."""
@@ -208,7 +224,7 @@ class Scheduler:
                 one.pure = False
         for one in self._waiting:
             if one.version is None:
-                one.keys = []
+                one.keys, one.shared = [], []
 
     def pinned(self) -> set[int]:
         """Versions of weights that sequences still need beside the present one."""
@@ -224,13 +240,29 @@ class Scheduler:
         lineage = one.request.lineage
         if one.request.prompt_logprobs is not None or not (one.pure or lineage):
             return []
-        version = self.version if one.version is None else one.version
-        count = (len(one.tokens) - 1 if end is None else end) // self._layout.page
+        root = f"of {lineage}" if lineage else self._version(one)
+        return self._extended(one.keys, root, one.tokens, len(one.tokens) - 1 if end is None else end)
+
+    def _shared(self, one: Running, end: int | None = None) -> list[bytes]:
+        """As `_keys`, of one with a lineage: what others know the pages of its prompt by, where they may use them."""
+        if one.request.prompt_logprobs is not None or not (one.pure and one.request.lineage):
+            return []
+        end = min(len(one.tokens) - 1 if end is None else end, len(one.request.prompt))
+        return self._extended(one.shared, self._version(one), one.tokens, end)
+
+    def _findable(self, one: Running) -> list[bytes]:
+        """The keys that its pages are looked up by: those of its lineage once something of that is there."""
+        return self._shared(one) if one.request.lineage and one.pure else self._keys(one)
+
+    def _version(self, one: Running) -> str:
+        return str(self.version if one.version is None else one.version)
+
+    def _extended(self, keys: list[bytes], root: str, tokens: list[int], end: int) -> list[bytes]:
+        """The keys of the full pages before `end`, to which `keys` grow if need be."""
         page = self._layout.page
-        for start in range(len(one.keys) * page, count * page, page):
-            before = one.keys[-1] if one.keys else (f"of {lineage}" if lineage else str(version)).encode()
-            one.keys.append(next_key(before, one.tokens[start : start + page]))
-        return one.keys[:count]
+        for start in range(len(keys) * page, end // page * page, page):
+            keys.append(next_key(keys[-1] if keys else root.encode(), tokens[start : start + page]))
+        return keys[: end // page]
 
     def _set(self, one: Running, group: int, logical: int, page: int) -> None:
         one.pages[group][logical] = page

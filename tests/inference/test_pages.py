@@ -1,5 +1,6 @@
 """Pages: found again, run out of, given back."""
 
+import pytest
 from engine_models import by_definition, check, prompt, requests, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,13 +28,34 @@ def test_a_conversation_goes_on_from_the_answer(engine):
     assert engine.counts.read - read == len(longer.prompt) - 20
 
 
-def test_siblings_read_their_prompt_once(engine):
-    read = engine.counts.read
-    answers = list(engine.generate([Request(prompt(24, 21), 6, temperature=1.0, seed=seed) for seed in range(3)]))
+@pytest.mark.parametrize("lineages", [("", "", ""), ("a", "b", "c")])
+def test_siblings_read_their_prompt_once(engine, lineages):
+    """The members of a group, too, each of which goes its own way afterwards."""
+    engine.swap(weights(), engine.version + 1)  # so that nothing is known yet
+    read, start = engine.counts.read, prompt(24, 21)
+    siblings = [Request(start, 6, 1.0, seed=seed, lineage=lineage) for seed, lineage in enumerate(lineages)]
+    answers = list(engine.generate(siblings))
     assert engine.counts.read - read == 21 + 1 + 1
     for answer in answers:
         check(answer)
     assert len({tuple(answer.ids) for answer in answers}) > 1
+    engine.swap(weights(4), engine.version + 1)
+    read = engine.counts.read
+    (stranger,) = engine.generate([Request(start, 6, lineage=f"{lineages[0]}d")])
+    assert engine.counts.read - read == 21, "older weights have read what was known"
+    check(stranger, weights(4))
+    engine.swap(weights(), engine.version + 1)
+
+
+def test_who_reads_what_nobody_reads_does_not_wait_for_who_does(engine):
+    first, sibling = (Request(prompt(26, 21), 2, lineage=lineage) for lineage in "ab")
+    engine.submit(first)
+    engine.step()
+    numbers = [engine.submit(one) for one in (sibling, Request(prompt(27, 3), 1))]
+    ended = []
+    while engine.busy:
+        ended += [number for number, event in engine.step() if isinstance(event, Finish)]
+    assert ended.index(numbers[1]) < ended.index(numbers[0])
 
 
 def test_scored_prompts_are_read_whole(engine):
