@@ -103,7 +103,7 @@ class Engine:
 
     @property
     def weight_sets(self) -> int:
-        """Sets of weights that are in memory: the present ones, and those that something needs yet."""
+        """Sets of weights that the engine has: the present ones, and those that something needs yet."""
         return 1 + len(self._pinned)
 
     @property
@@ -158,6 +158,7 @@ class Engine:
         """Ends a request now; the next step says so. Nothing happens if it has ended already."""
         if (one := self._all.get(number)) is not None:
             self._end(one, "cancelled")
+            self._let_go()
 
     def forget(self, numbers: Iterable[int]) -> None:
         """Ends requests of which nobody wants to hear any more: not even that they ended."""

@@ -1,18 +1,20 @@
-"""The turn journal: actions that were drawn, so that a host that is started again goes on with its episodes.
+"""The turn journal: actions that were drawn, so that whoever goes on with the group of a host that died has them.
 
     journal/GROUP/MEMBER-…    one record of MessagePack for each action, in the order of turns
 
-Only what the policy drew is kept, each action under a digest of the request that it answers, whose prompt is all that
-was said before. Who goes on with a group plays its environments again, for real, with the actions that are known: as
-long as they say the same, nothing is drawn; where one says something else, the policy draws on from there. So no
-episode is of two environments, and a record that was torn in the middle only shortens what is known (our choice:
-environments cannot be stored, and of a long episode the drawing is what is dear).
+Only what the policy drew is kept, each action under a digest of the request that it answers. Who goes on plays the
+environments again, for real, with the actions that are known: as long as they say the same, nothing is drawn; where one
+says something else, the policy draws on from there. So no episode is of two environments, and a record that is torn or
+damaged only shortens what is known (our choice: environments cannot be stored, and of a long episode the drawing is
+what is dear). A host that is behind may go on with actions of newer weights than its own.
 """
 
 import hashlib
 import secrets
 import shutil
-from collections.abc import Generator
+import time
+from collections.abc import Container, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ import msgpack
 import numpy as np
 
 from cwm_jax.inference.request import Completion, Request, Token
+
+_NO_RECORDS = (OSError, ValueError, TypeError, msgpack.UnpackException)  # what comes of reading anything else
 
 
 class _Action(NamedTuple):
@@ -30,6 +34,10 @@ class _Action(NamedTuple):
     logprobs: list[float]
     versions: list[int]
     finish: str
+
+    @property
+    def check(self) -> bytes:
+        return hashlib.blake2b(msgpack.packb(self), digest_size=8).digest()
 
 
 class Journal:
@@ -46,16 +54,29 @@ class Journal:
         self._folder = Path(folder)
         self.replayed = 0
 
-    def episode(self, uid: str, member: int) -> "EpisodeJournal":
-        """That of a member of a group, with what is known from its lives before."""
-        folder = self._folder / uid
-        folder.mkdir(parents=True, exist_ok=True)
-        known = max(map(_read, folder.glob(f"{member}-*")), key=len, default=[])
-        return EpisodeJournal(self, folder / f"{member}-{secrets.token_hex(4)}", known)
+    def episode(self, uid: str, member: int, again: bool) -> "EpisodeJournal":
+        """That of a member of a group.
+
+        Args:
+          uid: of the group.
+          member: its number there.
+          again: whether the group was begun before, so that something may be known.
+        """
+        folder, known = self._folder / uid, []
+        if again:
+            for life in _lives(folder, member):
+                known = max(life, known, key=len)  # of the longest the newest
+        return EpisodeJournal(self, folder / f"{member}-{time.time_ns():020d}-{secrets.token_hex(4)}", known)
 
     def forget(self, uid: str) -> None:
         """Deletes what is kept of a group."""
         shutil.rmtree(self._folder / uid, ignore_errors=True)
+
+    def sweep(self, done: Container[str]) -> None:
+        """Deletes what is kept of groups that are done, whose hosts died before they could."""
+        for folder in self._folder.glob("*"):
+            if folder.name in done:
+                self.forget(folder.name)
 
 
 class EpisodeJournal:
@@ -63,24 +84,30 @@ class EpisodeJournal:
 
     def __init__(self, journal: Journal, path: Path, known: list[_Action]):
         self._journal, self._path, self._known = journal, path, iter(known)
+        self._begun = False
 
-    def draw(self, request: Request) -> Generator[Request, Completion, Completion]:
-        """The answer to a request, which is yielded only where it is not known; and keeps it.
+    def known(self, request: Request) -> Completion | None:
+        """The answer of a life before."""
+        action = next(self._known, None)
+        if action is None or action.digest != _digest(request):
+            self._known = iter(())  # what followed was said to something else
+            return None
+        self._journal.replayed += len(action.ids)
+        return Completion(request, tuple(map(Token, *action[1:4])), action.finish)
+
+    def keep(self, answer: Completion) -> None:
+        """Keeps an answer; it is the system's at once, whatever becomes of this process.
 
         Raises:
-          OSError: the disk is full.
+          OSError: the disk is full, or somebody else has sealed the group.
         """
-        digest, action = _digest(request), next(self._known, None)
-        if action is not None and action.digest == digest:
-            answer = Completion(request, tuple(map(Token, *action[1:4])), action.finish)
-            self._journal.replayed += len(answer.tokens)
-        else:
-            self._known = iter(())  # what followed was said to something else
-            answer = yield request
-        drawn = [[token.logprob for token in answer.tokens], [token.version for token in answer.tokens]]
+        drawn = [token.logprob for token in answer.tokens], [token.version for token in answer.tokens]
+        action = _Action(_digest(answer.request), answer.ids, *drawn, answer.finish)
+        if not self._begun:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._begun = True
         with open(self._path, "ab") as file:
-            file.write(msgpack.packb(_Action(digest, answer.ids, *drawn, answer.finish)))
-        return answer
+            file.write(msgpack.packb([*action, action.check]))
 
 
 def _digest(request: Request) -> bytes:
@@ -88,13 +115,23 @@ def _digest(request: Request) -> bytes:
     return hashlib.blake2b(said.tobytes(), digest_size=16).digest()
 
 
+def _lives(folder: Path, member: int) -> Iterator[list[_Action]]:
+    """What each life of a member came to, in the order in which they began."""
+    with suppress(OSError):  # the group was sealed just now
+        for path in sorted(folder.glob(f"{member}-*")):
+            yield _read(path)
+
+
 def _read(path: Path) -> list[_Action]:
     """The records of a file as far as they are whole."""
     reader, found = msgpack.Unpacker(), []
-    reader.feed(path.read_bytes())
     try:
-        for record in reader:
-            found.append(_Action(*record))
-    except (ValueError, TypeError, msgpack.UnpackException):
-        pass  # torn by whatever ended its writer
+        reader.feed(path.read_bytes())
+        for *fields, check in reader:
+            action = _Action(*fields)
+            if action.check != check:
+                break
+            found.append(action)
+    except _NO_RECORDS:
+        pass  # torn by whatever ended its writer, or gone
     return found

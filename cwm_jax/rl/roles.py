@@ -29,6 +29,7 @@ from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.figures import Figures
 from cwm_jax.rl.journal import Journal
 from cwm_jax.rl.learner import Learner
+from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.loading import Loading
 from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.rl.sampler import Playground, Sampler
@@ -144,9 +145,14 @@ class SamplerRole:
         sampler = Sampler(
             self._name, engine, loading, context.board, Spool(context.run / "spool"), playgrounds, rl.drawing,
             rl.sampling, vocab_size, live, examiner=examiner,
-            journal=Journal(context.run / "journal") if rl.sampling.journal else None,
+            journal=self._journal(context) if rl.sampling.journal else None,
         )  # fmt: skip
         return sampler, examiner
+
+    def _journal(self, context: Context) -> Journal:
+        journal = Journal(context.run / "journal")
+        journal.sweep(Spool(context.run / "spool").sealed().keys() | Ledger(context.run / "ledger.jsonl").taken)
+        return journal
 
     def _engine(self, context: Context, vocab_size: int, live: bool = True) -> tuple[Engine | LeaderEngine, Loading]:
         """The engine of this process, and what brings it weights. Every process of the host calls this."""

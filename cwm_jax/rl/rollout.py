@@ -16,6 +16,7 @@ import numpy as np
 
 from cwm_jax.envs.env import OK, Env, Reward, Task, Transition
 from cwm_jax.inference.request import Completion, Request, Token
+from cwm_jax.rl.journal import EpisodeJournal
 from cwm_jax.rl.trajectory import Context, Trajectory, Turn
 
 
@@ -79,12 +80,6 @@ class _Said:
 
 
 Rollout = Generator[Request | Act, Any, Trajectory]
-Draw = Callable[[Request], Generator[Request, Completion, Completion]]
-
-
-def drawn_anew(request: Request) -> Generator[Request, Completion, Completion]:
-    """The answer to a request, asked of whoever drives."""
-    return (yield request)
 
 
 def rollout(
@@ -99,7 +94,7 @@ def rollout(
     number: int = 0,
     version: Callable[[], int],
     vocab_size: int,
-    draw: Draw = drawn_anew,
+    journal: EpisodeJournal | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Rollout:
     """One episode.
@@ -113,7 +108,7 @@ def rollout(
       number: of its group in the run.
       version: tells the present version of the weights.
       vocab_size: observations are of ids below it.
-      draw: finds the answers to requests.
+      journal: knows the actions of a life before, and keeps those of this one.
       clock: tells seconds.
     """
     contexts: list[_Said] = [_Said()]
@@ -129,6 +124,11 @@ def rollout(
         if given_up.is_set():
             _close_what(begun, env)
         return found, said
+
+    def act(answer: Completion) -> Transition:
+        if journal is not None:
+            journal.keep(answer)
+        return env.step(state, answer.ids)
 
     try:
         state, transition = yield Act(start)
@@ -148,12 +148,14 @@ def rollout(
                 version=version() if drawing.kv == "pin" else None,
             )  # fmt: skip
             began, start = clock(), len(said.tokens)
-            answer = yield from draw(asked)
+            answer: Completion | None = journal.known(asked) if journal is not None else None
+            if answer is None:
+                answer = yield asked
             drawn = clock()
             said.act(answer.tokens)
             made = [token.version for token in answer.tokens]
             oldest = min(made, default=version()) if oldest is None else min(oldest, *made)
-            transition = yield Act(lambda action=answer.ids: env.step(state, action))
+            transition = yield Act(lambda answer=answer: act(answer))
             turns.append(Turn(len(contexts) - 1, start, len(said.tokens), drawn - began, clock() - drawn))
             _hear(contexts, transition, vocab_size)
         if transition.status != OK:

@@ -14,7 +14,7 @@ from cwm_jax.rl.driver import Driver
 from cwm_jax.rl.examiner import Examiner
 from cwm_jax.rl.journal import Journal
 from cwm_jax.rl.loading import Loading
-from cwm_jax.rl.rollout import Drawing, drawn_anew, rollout
+from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
 from cwm_jax.rl.time_ledger import TimeLedger
 from cwm_jax.rl.trajectory import Group, Trajectory
@@ -36,7 +36,7 @@ class Sampling:
       renew: seconds between signs of life.
       weight_sets: that a host has memory for, at least 2: what it draws with, and what comes in meanwhile. A third is
         there where weights come in while older ones are still measured, or have pinned episodes; with 2, new ones wait
-        for these.
+        for these, and where this is the only host the learner may wait for it.
       journal: whether actions are kept on disk until their group is sealed, so that whoever goes on with a group of a
         host that died draws only what that had not drawn: for long episodes whose environments can be played again.
     """
@@ -230,10 +230,10 @@ class Sampler:
         env, reward = self._playgrounds[choice.env]
         task = self._tasks[choice.env][choice.task]
         task = task._replace(args={**task.args, **choice.options})
-        draw = self._journal.episode(ticket.uid, member).draw if self._journal is not None else drawn_anew
+        kept = self._journal and self._journal.episode(ticket.uid, member, ticket.attempt > 0)
         return rollout(
             env, task, reward, self._drawing, name=name, member=member, seed=seed, number=ticket.number,
-            version=lambda: self.engine.version, vocab_size=self._vocab_size, draw=draw, clock=self._clock,
+            version=lambda: self.engine.version, vocab_size=self._vocab_size, journal=kept, clock=self._clock,
         )  # fmt: skip
 
     def _finish(self, uid: str, member: int, trajectory: Trajectory) -> None:
@@ -266,6 +266,7 @@ class Sampler:
             self.duplicates += not self._sealed.pop(0).result()
 
     def _drop(self, uids: list[str]) -> None:
-        """Forgets groups that others make now; what still runs of them comes to nothing."""
+        """Gives up groups that others make now."""
+        self._driver.drop(lambda key: key[0] in uids)
         for uid in uids:
             self._making.pop(uid, None)

@@ -1,11 +1,13 @@
 """The turn journal: a life after takes what was drawn before, as long as its environment says the same."""
 
 import tempfile
+import time
 from pathlib import Path
 
 import msgpack
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 from small_rl import small
 
@@ -13,11 +15,11 @@ from cwm_jax.envs.env import PassOnly, Task, Transition
 from cwm_jax.inference.request import Completion, Request, Token
 from cwm_jax.rl.in_one_process import run_together, together
 from cwm_jax.rl.journal import Journal
+from cwm_jax.rl.ledger import Ledger
 from cwm_jax.rl.rollout import Drawing, rollout
 from cwm_jax.rl.spool import Spool
 
 VOCAB = 50
-ACTION = 16  # tokens, more than any action of the toy has
 
 
 class Talk:
@@ -49,7 +51,7 @@ def play(journal: Journal, turns: int, lies_from: int, version: int, most: int =
     asked, rng = [], np.random.default_rng(version)
     one = rollout(
         Talk(turns, lies_from), Task("only"), PassOnly(), Drawing(max_context=60), name="x", member=3, seed=0,
-        version=lambda: version, vocab_size=VOCAB, draw=journal.episode("group", 3).draw,
+        version=lambda: version, vocab_size=VOCAB, journal=journal.episode("group", 3, again=True),
     )  # fmt: skip
     go = lambda: next(one)  # noqa: E731
     while True:
@@ -88,13 +90,14 @@ def ends(data: bytes) -> list[int]:
 
 
 @given(st.integers(1, 6), st.integers(0, 7), st.integers(0, 7), st.floats(0, 1))
+@example(3, 7, 1, 1.0)  # two lives of one length
 def test_a_life_after_draws_what_is_not_known(turns, most, lies_from, torn):
     """Whatever turn the first life came to, wherever its record is torn, and whenever the environment says else."""
     with tempfile.TemporaryDirectory() as folder:
         journal, records = Journal(Path(folder)), 0
         whole, _ = play(Journal(Path(folder) / "other"), turns, 99, 1)
         play(journal, turns, 99, 1, most)
-        for path in (Path(folder) / "group").iterdir():
+        for path in (Path(folder) / "group").glob("*"):
             data = path.read_bytes()
             path.write_bytes(data[: round(torn * len(data))])
             records = sum(end <= round(torn * len(data)) for end in ends(data))
@@ -110,18 +113,51 @@ def test_a_life_after_draws_what_is_not_known(turns, most, lies_from, torn):
         assert len(play(journal, turns, 99, 4)[1]) == turns
 
 
+@given(st.binary(max_size=200), st.data())
+def test_what_is_damaged_is_not_known(noise, data):
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder))
+        whole, _ = play(journal, 4, 99, 1)
+        (path,) = (Path(folder) / "group").iterdir()
+        content = path.read_bytes()
+        place = data.draw(st.integers(0, len(content)))
+        path.write_bytes(content[:place] + noise + content[place + len(noise) :])
+        again, asked = play(journal, 4, 99, 2)
+        known = 4 - len(asked)
+        assert actions(again)[:known] == actions(whole)[:known] and again.status == "ok"
+        if noise and noise != content[place : place + len(noise)]:
+            assert known <= sum(end <= place for end in ends(content))
+
+
 def test_a_sampler_that_dies_leaves_what_it_drew(tmp_path):
-    rl = small(2, 4, "Sampling.journal=True")
+    rl = small(2, 4, "Sampling.journal=True", "Sampling.renew=0.0", "Rl.ttl=0.5")
+    journal, groups = tmp_path / "journal", Spool(tmp_path / "spool")
     with together(rl, tmp_path) as roles:
-        (sampler,) = roles.samplers
-        while not any((tmp_path / "journal").glob("*/*")):
-            sampler.tick()
-        drawn = sum(len(list(folder.iterdir())) for folder in (tmp_path / "journal").iterdir())
-        assert not Spool(tmp_path / "spool").sealed()
-        with together(rl, tmp_path) as others:  # nobody has told the first that it is dead
+        (before,) = roles.samplers
+        while not list(journal.glob("*/*")):
+            before.tick()
+        assert not groups.sealed()
+        time.sleep(1.0)  # its tickets go to whoever asks
+        with together(rl, tmp_path) as others:
             (after,) = others.samplers
             run_together(others.learner, [after])
-            assert others.board.accounts().holds
-        assert 0 < after.replayed <= drawn * ACTION and sampler.replayed == 0
-    sealed = Spool(tmp_path / "spool").sealed()
-    assert not {folder.name for folder in (tmp_path / "journal").iterdir()} & sealed.keys()
+            assert after.replayed > 0 == before.replayed and others.board.accounts().holds
+            while before.tick(leasing=False) and before.engine.busy:
+                pass  # it was only slow, and gives up what others have made
+    done = groups.sealed().keys() | Ledger(tmp_path / "ledger.jsonl").taken
+    left = {folder.name for folder in journal.iterdir()}
+    Journal(journal).sweep(done)
+    assert {folder.name for folder in journal.iterdir()} == left - done
+
+
+def test_nobody_keeps_what_is_sealed(tmp_path):
+    journal = Journal(tmp_path)
+    play(journal, 3, 99, 1)
+    slow = journal.episode("group", 3, again=True)
+    answer = slow.known(Request((1, 7), 4))
+    assert answer is not None and len(answer.tokens) == 3
+    slow.keep(answer)
+    journal.forget("group")
+    with pytest.raises(FileNotFoundError):
+        slow.keep(answer)
+    assert not list(tmp_path.iterdir())

@@ -107,4 +107,7 @@ _LOOK_VERSIONS = (
     "Hosts should follow the learner closely. Flat for one is a host that died or is stuck, for all a run at rest."
 )
 _LOOK_STAGES = "The way between two lines is what a stage costs; the first version of a life has its start in it too."
-_LOOK_HOSTS = "Tokens read again are prompts and answers whose cache was dropped with a swap: the price of being fresh."
+_LOOK_HOSTS = (
+    "Tokens read again are prompts and answers whose cache was dropped with a swap: the price of being fresh. Tokens "
+    "known already were drawn by a host that died, and came out of the turn journal."
+)
