@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import jax
 import numpy as np
@@ -85,7 +86,7 @@ class Engine:
         top = min(config.top_logprobs, self._vocab_size)
         programs = Programs(rebuild, layout, rules, config.draft, config.steps, top)
         self._prefill, self._decode = programs.compiled()
-        self._scheduler = Scheduler(layout, version, config.queue, config.chunk)
+        self._scheduler = Scheduler(layout, version, config.queue)
         self._batches = Batches(config)
         self._all: dict[int, Running] = {}
         self._events: deque[tuple[int, Token | Finish]] = deque()
@@ -111,17 +112,19 @@ class Engine:
         """Whether there is something to do."""
         return bool(self._all or self._events)
 
-    def compile(self) -> Iterator[float]:
-        """Compiles the programs, so that no request waits for them; after each comes the share that is done."""
+    def compile(self, scored: bool = True) -> Iterator[float]:
+        """Compiles the programs, so that no request waits for them; after each comes the share that is done.
+
+        Args:
+          scored: those that score prompts, too.
+        """
         tables_BE, shapes = self._scheduler.tables_BE, self._batches.shapes()
         self.cache = self._decode(self._params, self.cache, self._batches.decode([], [], tables_BE))[0]
-        done = 1
-        for shape in shapes:
-            for scored in (False, True):
-                yield done / (1 + 2 * len(shapes))
-                batch = self._batches.prefill([], [], tables_BE, shape)
-                self.cache = self._prefill(self._params, self.cache, batch, scored)[0]
-                done += 1
+        calls = list(product(shapes, (False, True) if scored else (False,)))
+        for done, (shape, scores) in enumerate(calls, start=1):
+            yield done / (1 + len(calls))
+            batch = self._batches.prefill([], [], tables_BE, shape)
+            self.cache = self._prefill(self._params, self.cache, batch, scores)[0]
         yield 1.0
 
     def submit(self, request: Request) -> int:

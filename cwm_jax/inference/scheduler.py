@@ -5,13 +5,15 @@ Shapes: B slots, E entries of a row in a table.
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import dropwhile
 
 import numpy as np
 
 from cwm_jax.inference.cache import Layout
 from cwm_jax.inference.pages import Pages, next_key
 from cwm_jax.inference.request import QueueFull, Request, Scored
+
+_WORTH_A_CALL = 2  # pages of a prompt that another reads: of one, it is faster to read it too
 
 
 @dataclass
@@ -71,16 +73,15 @@ class Scheduler:
       layout: of the cache.
       version: of the weights.
       queue: most requests that wait.
-      chunk: most tokens of a prompt that are read at once.
     """
 
-    def __init__(self, layout: Layout, version: int, queue: int, chunk: int):
+    def __init__(self, layout: Layout, version: int, queue: int):
         self.version = version
         self.tables_BE = [np.zeros((layout.slots, group.width), np.int32) for group in layout.groups]
         self.preempted = 0  # how often pages ran out
         self.reused = 0  # tokens of prompts that were found in caches
         self._layout = layout
-        self._queue, self._chunk = queue, chunk
+        self._queue = queue
         self._pages = Pages(layout)
         self._waiting: deque[Running] = deque()
         self._running: list[Running] = []  # in order of admission
@@ -123,8 +124,7 @@ class Scheduler:
     def admit(self) -> None:
         """Gives slots to those who wait, in order, as long as what they must read has room.
 
-        Where another reads the very same pages now, which takes more than one call, who waits goes on waiting, to find
-        them; those behind come first.
+        Where another reads the very same pages now, who waits goes on waiting, to find them; those behind come first.
         """
         reading = {key for one in self._running if not one.decoding for key in self._findable(one)}
         for one in list(self._waiting):
@@ -133,8 +133,8 @@ class Scheduler:
             if one.request.lineage:
                 one.pure = not any(map(self._pages.known, self._keys(one)[:1]))
             keys = self._findable(one)
-            known = sum(1 for _ in takewhile(self._pages.known, keys))
-            if len(one.tokens) - known * self._layout.page > self._chunk and not reading.isdisjoint(keys[known:][:1]):
+            unknown = list(dropwhile(self._pages.known, keys))
+            if len(keys) >= _WORTH_A_CALL and not reading.isdisjoint(unknown[:1]):
                 continue
             found = self._pages.find(keys)
             if self._running and not self._room(one, len(found)):

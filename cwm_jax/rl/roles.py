@@ -164,7 +164,7 @@ class SamplerRole:
             out_shardings=jax.tree.map(lambda leaf: leaf.sharding, shapes),
         )
         engine = Engine(rebuilder(rl.start.model, vocab_size), nothing(), rl.engine, rules=rl.rules)
-        for _ in engine.compile() if live else ():
+        for _ in engine.compile(scored=False) if live else ():
             pass
         reader = PolicyReader(context.run, self._name)
         if jax.process_count() == 1 or not is_first():
