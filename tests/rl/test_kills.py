@@ -21,7 +21,7 @@ def begin(run: Path, steps: int, *more: str) -> subprocess.Popen:
     command = [
         sys.executable, "-m", "cwm_jax", "rl", "--gin_file=experiments/tiny/reverse.gin", "--out", str(run),
         f"--gin.Rl.steps={steps}", "--gin.Rl.checkpoint_every=7", "--gin.Rl.ttl=8.0", "--gin.Reverse.instant=False",
-        "--gin.Examining.tasks=16", *more,
+        "--gin.Examining.tasks=16", "--gin.Sampling.journal=True", *more,
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
