@@ -10,7 +10,7 @@ Staleness is really there: the engine has room for all groups that admission let
 any two tokens, and the learner is slow enough for groups to wait for it. No token is older than the staleness of its
 cell (`Stale.oldest`); `age` tells how old tokens were, `segments` how many weights drew a trajectory. A cell ends when
 its held-out reward has come to the goal, as a policy that is right gives hardly any batches; `steps` tells when. It
-ends short of the goal when the policy has become so sure that groups tell nothing for `PATIENCE` turns.
+ends short of the goal when the policy has become so sure that groups tell nothing for `PATIENCE` tokens.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterable, MutableMapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from itertools import product
@@ -49,7 +48,7 @@ GIN = ROOT / "experiments/tiny/reverse.gin"
 STALENESS, KV, SEEDS = (0, 1, 4, 8), ("keep", "recompute"), (0, 1, 2)
 GOAL = 0.9  # of held-out reward (T10)
 CORES = 2
-PATIENCE = 500  # turns without a step, of tens of thousands of groups where many are drawn at once
+PATIENCE = 100_000  # tokens drawn without a step, of some 3,000 groups; a batch needs 8
 LEARNER_EVERY = 4  # tokens that are drawn while the learner makes a step; an answer has up to five
 
 
@@ -104,11 +103,11 @@ def run_cell(cell: Cell, made: MutableMapping[Cell, int]) -> None:
         run = Path(folder)
         with together(cell.rl, run) as roles:
             best: dict[int, float] = {}  # by how many examinations there are
-            turns = Counter[int]()  # after each step
+            drawn: dict[int, int] = {}  # tokens at the end of each step
 
             def enough() -> bool:
-                turns[len(steps)] += 1
-                if turns[len(steps)] > PATIENCE:
+                made = sum(sampler.engine.counts.made for sampler in roles.samplers)
+                if made - drawn.setdefault(len(steps), made) > PATIENCE:
                     return True
                 count = len(os.listdir(run / "held_out"))
                 if count not in best:
