@@ -1,7 +1,7 @@
 """Who holds which page of the pools: running sequences, and the prefixes that they leave behind for later ones."""
 
 import hashlib
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,10 +32,14 @@ class Pages:
         self._holders = [[0] * group.pages for group in layout.groups]
         self._prefixes: OrderedDict[bytes, list[int | None]] = OrderedDict()  # key -> page of each group
         self._kept = [[0] * group.pages for group in layout.groups]  # how many prefixes hold each page
+        self._most = 2 * sum(
+            group.pages for group in layout.groups
+        )  # prefixes; some share pages that are always in use
 
     def available(self, group: int) -> int:
         """Pages of a group that nothing running holds."""
-        return len(self._free[group]) + sum(self._can_go(page, group) for page in range(len(self._kept[group])))
+        both = zip(self._kept[group], self._holders[group])
+        return len(self._free[group]) + sum(0 < kept == holders for kept, holders in both)
 
     def take(self, group: int) -> int | None:
         """A page, with one holder; None if all are held by what runs."""
@@ -51,40 +55,44 @@ class Pages:
         if not self._holders[group][page]:
             self._free[group].append(page)
 
-    def known(self, key: bytes) -> bool:
-        """Whether a page of tokens was kept."""
-        return key in self._prefixes
-
     def keep(self, key: bytes, pages: Sequence[int | None]) -> None:
-        """Holds a full page of tokens for later, if none like it is: its page in each group, None if let go of.
+        """Holds a full page of tokens for later: its page in each group, None if let go of.
 
-        A page may be held under several keys.
+        A page may be held under several keys. Under one key stay the pages that came first.
         """
-        if key not in self._prefixes:
-            self._prefixes[key] = list(pages)
-            self._hold(pages)
-            for group, page in enumerate(pages):
-                if page is not None:
-                    self._kept[group][page] += 1
+        if all(page is None for page in pages):
+            return
+        held = self._prefixes.setdefault(key, [None] * len(pages))
+        for group, page in enumerate(pages):
+            if page is not None and held[group] is None:
+                held[group] = page
+                self._holders[group][page] += 1
+                self._kept[group][page] += 1
+        if len(self._prefixes) > self._most:
+            self._delete(next(iter(self._prefixes)))
+
+    def reach(self, keys: Sequence[bytes]) -> int:
+        """Pages of the longest prefix to go on from."""
+        found = [pages for key in keys if (pages := self._prefixes.get(key)) is not None]
+        if len(found) < len(keys):
+            known = next(index for index, key in enumerate(keys) if key not in self._prefixes)
+            found = found[:known]
+        while found and not self._whole(found):
+            found.pop()
+        return len(found)
 
     def find(self, keys: Sequence[bytes]) -> list[list[int | None]]:
         """The longest prefix to go on from: of each of its pages those of the groups, None where no query looks.
 
         They have one holder more now.
         """
-        found: list[list[int | None]] = []
-        for key in keys:
-            if key not in self._prefixes:
-                break
-            found.append(self._prefixes[key])
-        while found and not self._whole(found):
-            found.pop()
-        for key in reversed(keys[: len(found)]):  # the first page is needed most
+        keys = keys[: self.reach(keys)]
+        for key in reversed(keys):  # the first page is needed most
             self._prefixes.move_to_end(key)
-        needed = self._needed(len(found))
+        needed = self._needed(len(keys))
         found = [
-            [page if index >= first else None for first, page in zip(needed, pages)]
-            for index, pages in enumerate(found)
+            [page if index >= first else None for first, page in zip(needed, self._prefixes[key])]
+            for index, key in enumerate(keys)
         ]
         for pages in found:
             self._hold(pages)
@@ -110,23 +118,29 @@ class Pages:
         needed = self._needed(len(found))
         return all(pages[group] is not None for group, first in enumerate(needed) for pages in found[first:])
 
-    def _can_go(self, page: int | None, group: int) -> bool:
-        """Whether prefixes hold a page, and nobody else."""
-        return page is not None and 0 < self._kept[group][page] == self._holders[group][page]
-
     def _evict(self, group: int) -> bool:
-        """Frees a page of `group` that prefixes alone hold; whether there was one."""
-        while not self._free[group]:  # a page may be held under several keys
-            key = next((key for key, pages in self._prefixes.items() if self._can_go(pages[group], group)), None)
-            if key is None:
-                return False
-            pages = self._prefixes[key]
-            self._forget(pages, group)
-            if self._layout.groups[group].window is None or not any(held is not None for held in pages):
-                del self._prefixes[key]
-                for other in range(len(pages)):
-                    self._forget(pages, other)
+        """Frees the page of `group` used longest ago, of those that prefixes alone hold; whether there is one."""
+        keys = defaultdict(list)  # of each such page
+        for key, pages in self._prefixes.items():
+            page = pages[group]
+            if page is None or self._kept[group][page] < self._holders[group][page]:
+                continue
+            keys[page].append(key)
+            if len(keys[page]) == self._kept[group][page]:
+                break
+        else:
+            return False
+        for key in keys[page]:
+            self._forget(self._prefixes[key], group)
+            rest = self._prefixes[key]
+            if self._layout.groups[group].window is None or all(held is None for held in rest):
+                self._delete(key)
         return True
+
+    def _delete(self, key: bytes) -> None:
+        pages = self._prefixes.pop(key)
+        for group in range(len(pages)):
+            self._forget(pages, group)
 
     def _forget(self, pages: list[int | None], group: int) -> None:
         """Takes its page of a group out of what a prefix holds."""

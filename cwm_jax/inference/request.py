@@ -24,7 +24,7 @@ class Request:
         `recompute` that, or `pin` it: the weights that were there when it came make all of its tokens.
       version: of the weights that make the tokens of what is pinned, if not the present ones; the engine holds them.
       lineage: requests of one name go on from what caches hold of each other's tokens, whatever weights made it: the
-        turns of one trajectory. Without one, requests share only what weights of one version made.
+        turns of one trajectory. All requests share what weights of the present version alone made of their prompts.
       prompt_logprobs: the prompt's tokens are scored, too, each beside so many of the likeliest; None: they are not.
     """
 
@@ -50,6 +50,8 @@ class Request:
             raise ValueError(f"Request.temperature={self.temperature} must be 0 (greedy) or more")
         if self.version is not None and self.on_swap != "pin":
             raise ValueError(f"Request.version={self.version} is for what is pinned; Request.on_swap={self.on_swap!r}")
+        if self.lineage and self.on_swap == "recompute":
+            raise ValueError(f"Request.lineage={self.lineage!r} goes on from older weights; on_swap is 'recompute'")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"Request.top_p={self.top_p} must be above 0 and at most 1")
 

@@ -5,7 +5,6 @@ Shapes: B slots, E entries of a row in a table.
 
 from collections import deque
 from dataclasses import dataclass, field
-from itertools import dropwhile
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from cwm_jax.inference.cache import Layout
 from cwm_jax.inference.pages import Pages, next_key
 from cwm_jax.inference.request import QueueFull, Request, Scored
 
-_WORTH_A_CALL = 2  # pages of a prompt that another reads: of one, it is faster to read it too
+_WORTH_A_CALL = 2  # full pages; a shorter prompt that another reads is read once more, rather than waited for
 
 
 @dataclass
@@ -29,9 +28,10 @@ class Running:
       decoding: whether only the newest token is unread, in the slot where the others were read.
       slot: where it runs; None while it waits.
       pages: those that it holds, by logical page, of each group.
-      pure: whether all that the caches hold of it is of one version of the weights, so that others may use it.
+      pure: whether all that the caches hold of it is of one version of the weights, so that others may use it; of one
+        with a lineage that waits, whether nothing of that is worth more than what anybody finds.
       keys: of its full pages, as far as they were needed.
-      shared: of one with a lineage, keys under which strangers find its prompt, too, as long as it is pure.
+      version_keys: of one with a lineage, keys under which anybody finds its prompt, as long as it is pure.
       prompt_logprobs: of the prompt's tokens so far.
       forced: tokens of the answer that are given, by their index.
       version: of the weights that make its tokens; None: of the present ones.
@@ -47,7 +47,7 @@ class Running:
     pages: list[dict[int, int]] = field(default_factory=list)
     pure: bool = True
     keys: list[bytes] = field(default_factory=list)
-    shared: list[bytes] = field(default_factory=list)
+    version_keys: list[bytes] = field(default_factory=list)
     version: int | None = None
     prompt_logprobs: list[Scored | None] = field(default_factory=lambda: [None])
     forced: dict[int, int] = field(init=False)
@@ -67,7 +67,8 @@ class Running:
 
 
 class Scheduler:
-    """Admits in order of arrival; when pages run out, the sequence that was admitted last gives its own back and waits.
+    """Admits in order of arrival, but for those who wait for what another reads; when pages run out, the sequence that
+    was admitted last gives its own back and waits.
 
     Args:
       layout: of the cache.
@@ -124,17 +125,17 @@ class Scheduler:
     def admit(self) -> None:
         """Gives slots to those who wait, in order, as long as what they must read has room.
 
-        Where another reads the very same pages now, who waits goes on waiting, to find them; those behind come first.
+        Where another reads the very same pages now, who waits goes on waiting, to find them, and keeps a slot free.
         """
-        reading = {key for one in self._running if not one.decoding for key in self._findable(one)}
+        page = self._layout.page
+        reading = {key for one in self._running if not one.decoding for key in self._findable(one)[one.read // page :]}
+        skipped = 0
         for one in list(self._waiting):
-            if not self._slots:
+            if len(self._slots) <= skipped:
                 return
-            if one.request.lineage:
-                one.pure = not any(map(self._pages.known, self._keys(one)[:1]))
-            keys = self._findable(one)
-            unknown = list(dropwhile(self._pages.known, keys))
-            if len(keys) >= _WORTH_A_CALL and not reading.isdisjoint(unknown[:1]):
+            keys = self._look_up(one)
+            if len(keys) >= _WORTH_A_CALL and not reading.isdisjoint(keys[self._pages.reach(keys) :][:1]):
+                skipped += 1
                 continue
             found = self._pages.find(keys)
             if self._running and not self._room(one, len(found)):
@@ -152,7 +153,7 @@ class Scheduler:
             self._running.append(one)
             reading |= set(keys[len(found) :])
             if one.request.lineage and one.pure:
-                for key, pages in zip(self._keys(one), found):
+                for key, pages in reversed(list(zip(self._keys(one), found))):  # the first page is needed most
                     self._pages.keep(key, pages)
 
     def ensure(self, one: Running, end: int) -> int:
@@ -190,7 +191,7 @@ class Scheduler:
     def advance(self, one: Running, end: int) -> None:
         """Says that the tokens of a sequence before `end` were read; its full pages can be found from now on."""
         before, one.read = one.read // self._layout.page, end
-        for keys in (self._keys(one, end), self._shared(one, end)):
+        for keys in (self._keys(one, end), self._version_keys(one, end)):
             for logical, key in enumerate(keys[before:], before):
                 self._pages.keep(key, [held.get(logical) for held in one.pages])
 
@@ -211,7 +212,7 @@ class Scheduler:
         self._running.remove(one)
         self._slots.append(one.slot)
         one.slot, one.pages, one.read, one.decoding, one.pure = None, [], 0, False, True
-        one.keys, one.shared = [], []
+        one.keys, one.version_keys = [], []
 
     def swap(self, version: int) -> None:
         """The weights have another version from now on; what becomes of sequences, each of them says."""
@@ -220,11 +221,13 @@ class Scheduler:
             if one.request.on_swap == "recompute":
                 self.leave(one)
                 self._waiting.appendleft(one)
-            elif one.request.on_swap == "keep":
+            elif one.request.on_swap == "keep" and one.read:
                 one.pure = False
+            elif one.request.on_swap == "keep":
+                one.keys, one.version_keys = [], []
         for one in self._waiting:
             if one.version is None:
-                one.keys, one.shared = [], []
+                one.keys, one.version_keys = [], []
 
     def pinned(self) -> set[int]:
         """Versions of weights that sequences still need beside the present one."""
@@ -243,16 +246,22 @@ class Scheduler:
         root = f"of {lineage}" if lineage else self._version(one)
         return self._extended(one.keys, root, one.tokens, len(one.tokens) - 1 if end is None else end)
 
-    def _shared(self, one: Running, end: int | None = None) -> list[bytes]:
-        """As `_keys`, of one with a lineage: what others know the pages of its prompt by, where they may use them."""
+    def _version_keys(self, one: Running, end: int | None = None) -> list[bytes]:
+        """As `_keys`, of one with a lineage: what anybody knows the pages of its prompt by, if others may use them."""
         if one.request.prompt_logprobs is not None or not (one.pure and one.request.lineage):
             return []
         end = min(len(one.tokens) - 1 if end is None else end, len(one.request.prompt))
-        return self._extended(one.shared, self._version(one), one.tokens, end)
+        return self._extended(one.version_keys, self._version(one), one.tokens, end)
+
+    def _look_up(self, one: Running) -> list[bytes]:
+        """The keys that the pages of one that waits are found by: those of its lineage, where that has more of them."""
+        if one.request.lineage:
+            one.pure = True
+            one.pure = self._pages.reach(self._version_keys(one)) >= self._pages.reach(self._keys(one))
+        return self._findable(one)
 
     def _findable(self, one: Running) -> list[bytes]:
-        """The keys that its pages are looked up by: those of its lineage once something of that is there."""
-        return self._shared(one) if one.request.lineage and one.pure else self._keys(one)
+        return self._version_keys(one) if one.request.lineage and one.pure else self._keys(one)
 
     def _version(self, one: Running) -> str:
         return str(self.version if one.version is None else one.version)

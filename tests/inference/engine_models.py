@@ -86,7 +86,6 @@ def requests(draw):
         forced=tuple(draw(st.dictionaries(st.integers(0, 8), TOKENS, max_size=3)).items()),
         top_logprobs=draw(st.sampled_from([0, 0, 4])),
         prompt_logprobs=draw(st.sampled_from([None, 0, 3])),
-        lineage=draw(st.sampled_from(["", "", "one", "two"])),
     )
 
 

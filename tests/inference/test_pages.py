@@ -1,11 +1,22 @@
 """Pages: found again, run out of, given back."""
 
+from dataclasses import replace
+from itertools import count
+
 import pytest
 from engine_models import by_definition, check, prompt, requests, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cwm_jax.inference.request import Completion, Finish, Request, Token
+
+LIVES = count()  # what was of one lineage in another test may be of other weights
+
+
+@st.composite
+def families(draw):
+    """Requests of lineages, whose prompts have much in common."""
+    return replace(draw(requests()), lineage=draw(st.sampled_from(["one", "two", "three"])))
 
 
 def test_a_prefix_that_is_found_changes_nothing(engine):
@@ -48,14 +59,40 @@ def test_siblings_read_their_prompt_once(engine, lineages):
 
 
 def test_who_reads_what_nobody_reads_does_not_wait_for_who_does(engine):
-    first, sibling = (Request(prompt(26, 21), 2, lineage=lineage) for lineage in "ab")
-    engine.submit(first)
+    reader, sibling = (Request(prompt(26, 21), 2, lineage=lineage) for lineage in ("reader", "sibling"))
+    numbers, read = [engine.submit(reader)], engine.counts.read
     engine.step()
-    numbers = [engine.submit(one) for one in (sibling, Request(prompt(27, 3), 1))]
+    numbers += [engine.submit(one) for one in (sibling, Request(prompt(27, 3), 1))]
     ended = []
     while engine.busy:
         ended += [number for number, event in engine.step() if isinstance(event, Finish)]
-    assert ended.index(numbers[1]) < ended.index(numbers[0])
+    assert ended == [numbers[2], numbers[0], numbers[1]]
+    assert engine.counts.read - read == 21 + 3 + 1
+
+
+def test_slots_stay_free_for_who_waits(engine):
+    """Three slots, and two siblings that wait: whoever comes behind does not take the places that they are to have."""
+    group = [Request(prompt(28, 21), 2, lineage=f"member {n}") for n in range(3)]
+    numbers = [engine.submit(group[0])]
+    engine.step()
+    numbers += [engine.submit(one) for one in (*group[1:], Request(prompt(29, 3), 30))]
+    ended = []
+    while engine.busy:
+        ended += [number for number, event in engine.step() if isinstance(event, Finish)]
+    assert ended[-1] == numbers[-1]
+
+
+def test_a_lineage_whose_windows_went_is_whole_again_after_one_turn(engine):
+    engine.swap(weights(), engine.version + 1)
+    (turn,) = engine.generate([Request(prompt(31, 21), 6, lineage="long ago")])
+    for seed in range(8):  # of local layers, few pages are kept for later
+        list(engine.generate([Request(prompt(40 + seed, 40), 10)]))
+    so_far = (*turn.request.prompt, *turn.ids)
+    for length in (3, 6):
+        read, following = engine.counts.read, Request((*so_far, *prompt(32, length)), 4, lineage="long ago")
+        (answer,) = engine.generate([following])
+        check(answer)
+    assert engine.counts.read - read <= 3 + 4 + engine.config.page
 
 
 def test_scored_prompts_are_read_whole(engine):
@@ -73,10 +110,10 @@ def test_when_pages_run_out_the_last_ones_wait(engine):
 
 
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.one_of(requests(), st.integers(0, 12), st.just("step")), max_size=40))
+@given(st.lists(st.one_of(requests(), families(), st.integers(0, 12), st.just("step")), max_size=40))
 def test_whatever_happens_answers_are_right_and_pages_come_back(engine, happenings):
     """Requests, cancellations (by number) and steps in any order; the fixture sees that every page is nobody's."""
-    asked, tokens = {}, {}
+    asked, tokens, life = {}, {}, next(LIVES)
 
     def take(events):
         for number, event in events:
@@ -93,6 +130,8 @@ def test_whatever_happens_answers_are_right_and_pages_come_back(engine, happenin
 
     for happening in happenings:
         if isinstance(happening, Request) and engine.scheduler.waiting < 9:
+            if happening.lineage:
+                happening = replace(happening, lineage=f"{happening.lineage} {life}")
             number = engine.submit(happening)
             asked[number], tokens[number] = happening, []
         elif happening == "step":
