@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -32,9 +33,8 @@ class Pages:
         self._holders = [[0] * group.pages for group in layout.groups]
         self._prefixes: OrderedDict[bytes, list[int | None]] = OrderedDict()  # key -> page of each group
         self._kept = [[0] * group.pages for group in layout.groups]  # how many prefixes hold each page
-        self._most = 2 * sum(
-            group.pages for group in layout.groups
-        )  # prefixes; some share pages that are always in use
+        # Of prefixes; those whose pages are always in use are not evicted.
+        self._most = 2 * sum(group.pages for group in layout.groups)
 
     def available(self, group: int) -> int:
         """Pages of a group that nothing running holds."""
@@ -73,20 +73,19 @@ class Pages:
 
     def reach(self, keys: Sequence[bytes]) -> int:
         """Pages of the longest prefix to go on from."""
-        found = [pages for key in keys if (pages := self._prefixes.get(key)) is not None]
-        if len(found) < len(keys):
-            known = next(index for index, key in enumerate(keys) if key not in self._prefixes)
-            found = found[:known]
+        found = [self._prefixes[key] for key in takewhile(self._prefixes.__contains__, keys)]
         while found and not self._whole(found):
             found.pop()
         return len(found)
 
     def find(self, keys: Sequence[bytes]) -> list[list[int | None]]:
-        """The longest prefix to go on from: of each of its pages those of the groups, None where no query looks.
+        """A prefix to go on from: of each of its pages those of the groups, None where no query looks.
 
         They have one holder more now.
+
+        Args:
+          keys: of as many pages as `reach` says.
         """
-        keys = keys[: self.reach(keys)]
         for key in reversed(keys):  # the first page is needed most
             self._prefixes.move_to_end(key)
         needed = self._needed(len(keys))
@@ -131,9 +130,9 @@ class Pages:
         else:
             return False
         for key in keys[page]:
-            self._forget(self._prefixes[key], group)
-            rest = self._prefixes[key]
-            if self._layout.groups[group].window is None or all(held is None for held in rest):
+            pages = self._prefixes[key]
+            self._forget(pages, group)
+            if self._layout.groups[group].window is None or all(held is None for held in pages):
                 self._delete(key)
         return True
 

@@ -133,11 +133,11 @@ class Scheduler:
         for one in list(self._waiting):
             if len(self._slots) <= skipped:
                 return
-            keys = self._look_up(one)
-            if len(keys) >= _WORTH_A_CALL and not reading.isdisjoint(keys[self._pages.reach(keys) :][:1]):
+            keys, reach = self._look_up(one)
+            if len(keys) >= _WORTH_A_CALL and not reading.isdisjoint(keys[reach : reach + 1]):
                 skipped += 1
                 continue
-            found = self._pages.find(keys)
+            found = self._pages.find(keys[:reach])
             if self._running and not self._room(one, len(found)):
                 for pages in found:
                     self._pages.drop(pages)
@@ -196,7 +196,7 @@ class Scheduler:
                 self._pages.keep(key, [held.get(logical) for held in one.pages])
 
     def preempt(self, one: Running) -> None:
-        """Takes slot and pages of a sequence; it is the first to have some again, and then reads all of its tokens."""
+        """Takes slot and pages of a sequence; it is first in the queue, and reads what it does not find again."""
         self.preempted += 1
         self.leave(one)
         self._waiting.appendleft(one)
@@ -253,14 +253,18 @@ class Scheduler:
         end = min(len(one.tokens) - 1 if end is None else end, len(one.request.prompt))
         return self._extended(one.version_keys, self._version(one), one.tokens, end)
 
-    def _look_up(self, one: Running) -> list[bytes]:
-        """The keys that the pages of one that waits are found by: those of its lineage, where that has more of them."""
-        if one.request.lineage:
-            one.pure = True
-            one.pure = self._pages.reach(self._version_keys(one)) >= self._pages.reach(self._keys(one))
-        return self._findable(one)
+    def _look_up(self, one: Running) -> tuple[list[bytes], int]:
+        """The keys that pages of one that waits are found by, and how many are; of its lineage where that has more."""
+        one.pure = True
+        keys = self._findable(one)
+        reach = self._pages.reach(keys)
+        if one.request.lineage and (own := self._pages.reach(self._keys(one))) > reach:
+            one.pure = False
+            return self._keys(one), own
+        return keys, reach
 
     def _findable(self, one: Running) -> list[bytes]:
+        """The keys that others, or it itself, find its pages by."""
         return self._version_keys(one) if one.request.lineage and one.pure else self._keys(one)
 
     def _version(self, one: Running) -> str:

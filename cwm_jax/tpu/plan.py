@@ -120,9 +120,9 @@ def drawing(plan: RlPlan) -> Drawing:
     bandwidth, peak = topology.chips * topology.chip.hbm_bandwidth, topology.chips * topology.chip.peak
     width = jnp.dtype(serve.compute).itemsize
     index = WeightsIndex(model, serve.vocabulary_size, serve.compute)
-    each = 1 if isinstance(serve.weights, Int8) else width
-    weights = index.parameters * each
-    stack = model.layers * max(math.prod(shape) for shape in index.parts()[layer_name(0)].values()) * each
+    size = 1 if isinstance(serve.weights, Int8) else width  # of a weight
+    weights = index.parameters * size
+    stack = model.layers * max(math.prod(shape) for shape in index.parts()[layer_name(0)].values()) * size
     token = 2 * model.kv_heads * model.head_dim * width  # of one layer
     cache = sum(len(group.layers) * group.pages for group in layout.groups) * layout.page * token
 

@@ -95,7 +95,7 @@ def test_a_run_survives_the_death_of_each_of_its_roles(tmp_path):
     assert results["steps"] == 60 and "residual 0" in out
 
 
-SLOWLY = "--gin.AdamW.peak_lr=1e-5"  # a policy that could do everything would give nothing to learn from
+SLOWLY = "--gin.AdamW.peak_lr=1e-6"  # a policy that could do everything would give nothing to learn from
 
 
 @pytest.mark.kills

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 from small_rl import small
-from test_kills import begin, newest, pids
+from test_kills import SLOWLY, begin, newest, pids
 
 from cwm_jax.rl.in_one_process import run_together, together
 from cwm_jax.rl.ledger import Ledger
@@ -72,8 +72,7 @@ def slope(samples: list[tuple[float, float]]) -> float:
 
 def soaked(run: Path, minutes: float) -> dict[str, dict[str, float]]:
     """Runs all roles so long; what each held at the end, and how that grew with each version in the later half."""
-    slow = "--gin.AdamW.peak_lr=1e-6"  # a policy that has learnt the toy gives hardly any batches
-    process, until = begin(run, 10**6, slow), time.monotonic() + 60 * minutes
+    process, until = begin(run, 10**6, SLOWLY), time.monotonic() + 60 * minutes
     samples = defaultdict(list)
     while time.monotonic() < until:
         time.sleep(5)
