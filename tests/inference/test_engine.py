@@ -103,6 +103,7 @@ def test_leaving_a_generator_leaves_nothing_running(engine):
         ({"forced": ((0, -1),)}, "token -1"),
         ({"stop_ids": tuple(range(20))}, "stop_ids has 20"),
         ({"top_logprobs": 5}, "top_logprobs=5"),
+        ({"lineage": "one", "on_swap": "recompute"}, "lineage='one' goes on from older weights"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(engine, fields, complaint):

@@ -4,10 +4,11 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from engine_models import by_definition, check, prompt, requests, weights
+from engine_models import MODEL, SHAPES, by_definition, check, prompt, requests, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cwm_jax.inference.pages import Pages
 from cwm_jax.inference.request import Completion, Finish, Request, Token
 
 LIVES = count()  # what was of one lineage in another test may be of other weights
@@ -72,27 +73,52 @@ def test_who_reads_what_nobody_reads_does_not_wait_for_who_does(engine):
 
 def test_slots_stay_free_for_who_waits(engine):
     """Three slots, and two siblings that wait: whoever comes behind does not take the places that they are to have."""
-    group = [Request(prompt(28, 21), 2, lineage=f"member {n}") for n in range(3)]
+    group = [Request(prompt(28, 21), 20, lineage=f"member {n}") for n in range(3)]
     numbers = [engine.submit(group[0])]
     engine.step()
-    numbers += [engine.submit(one) for one in (*group[1:], Request(prompt(29, 3), 30))]
-    ended = []
+    for one in (*group[1:], Request(prompt(29, 3), 30)):
+        numbers.append(engine.submit(one))
+    while not any(one.number == numbers[1] for one in engine.scheduler.running):
+        engine.step()
+    assert [one.number for one in engine.scheduler.running] == numbers[:3]
     while engine.busy:
-        ended += [number for number, event in engine.step() if isinstance(event, Finish)]
-    assert ended[-1] == numbers[-1]
+        engine.step()
 
 
-def test_a_lineage_whose_windows_went_is_whole_again_after_one_turn(engine):
-    engine.swap(weights(), engine.version + 1)
-    (turn,) = engine.generate([Request(prompt(31, 21), 6, lineage="long ago")])
-    for seed in range(8):  # of local layers, few pages are kept for later
-        list(engine.generate([Request(prompt(40 + seed, 40), 10)]))
-    so_far = (*turn.request.prompt, *turn.ids)
-    for length in (3, 6):
-        read, following = engine.counts.read, Request((*so_far, *prompt(32, length)), 4, lineage="long ago")
-        (answer,) = engine.generate([following])
-        check(answer)
-    assert engine.counts.read - read <= 3 + 4 + engine.config.page
+LAYOUT = SHAPES.layout(MODEL)  # a global group, then a local one
+
+
+def read(pages: Pages, keys: list[bytes]) -> None:
+    """A sequence reads pages of tokens, keeps them, and ends."""
+    held = [[pages.take(group) for group in range(2)] for _ in keys]
+    for key, both in zip(keys, held):
+        pages.keep(key, both)
+    for both in held:
+        pages.drop(both)
+
+
+def test_what_was_read_again_is_found_again():
+    """A prefix whose local pages went is not gone on from; who reads it anew brings them back."""
+    pages, keys = Pages(LAYOUT), [bytes([n]) for n in range(5)]
+    read(pages, keys)
+    assert pages.reach(keys) == 5
+    for page in [pages.take(1) for _ in range(LAYOUT.groups[1].pages)]:
+        pages.release(1, page)
+    assert pages.reach(keys) == 0 and pages.available(0) == LAYOUT.groups[0].pages
+    read(pages, keys)
+    assert pages.reach(keys) == 5
+
+
+def test_keys_of_a_page_that_is_always_in_use_are_bounded():
+    pages, most = Pages(LAYOUT), 2 * sum(group.pages for group in LAYOUT.groups)
+    page, keys = pages.take(0), [n.to_bytes(4) for n in range(3 * most)]
+    for key in keys:
+        pages.keep(key, [page, None])
+    assert [pages.reach([key]) for key in keys].count(1) <= most
+    pages.release(0, page)
+    assert pages.available(0) == LAYOUT.groups[0].pages and pages.available(1) == LAYOUT.groups[1].pages
+    taken = [pages.take(0) for _ in range(LAYOUT.groups[0].pages)]
+    assert None not in taken and pages.take(0) is None and not any(map(pages.reach, ([key] for key in keys)))
 
 
 def test_scored_prompts_are_read_whole(engine):

@@ -139,6 +139,32 @@ def test_what_is_pinned_is_made_by_the_weights_that_it_met(engine):
     assert engine._pinned == {}
 
 
+def test_who_is_cancelled_needs_its_weights_no_more(engine):
+    number = engine.submit(Request(prompt(8, 9), 30, on_swap="pin"))
+    engine.step()
+    engine.swap(weights(4), engine.version + 1)
+    assert engine.weight_sets == 2
+    engine.cancel(number)
+    assert engine.weight_sets == 1
+    engine.step()
+
+
+@pytest.mark.parametrize("lineage", ["", "half old"])
+def test_what_two_weights_read_is_found_by_nobody_else(engine, lineage):
+    """A prompt is read half before a swap, half after it: who asks for the old weights reads the rest himself."""
+    asked, first = Request(prompt(9, 31), 12, lineage=lineage), engine.version
+    engine.hold([first])
+    engine.submit(asked)
+    engine.step()
+    engine.step()
+    engine.swap(weights(4), first + 1)
+    while engine.busy:
+        engine.step()
+    (old,) = engine.generate([replace(asked, lineage="", on_swap="pin", version=first)])
+    engine.hold([])
+    check(replace(old, request=replace(asked, lineage="")))
+
+
 def test_weights_that_are_held_make_what_asks_for_them_later(engine):
     first = engine.version
     (before,) = engine.generate([Request(prompt(6, 9), 8)])

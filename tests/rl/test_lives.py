@@ -111,6 +111,8 @@ def test_weights_that_cannot_be_read_are_told_and_at_last_raised(tmp_path, monke
 def test_samplers_that_would_wait_for_ever_are_refused():
     with pytest.raises(ValueError, match=r"Learning\.publish_every=3 is more than Admission\.staleness=1"):
         small(4, 1, "Learning.publish_every=3")
+    with pytest.raises(ValueError, match=r"Sampling\.weight_sets=1 leaves no room"):
+        small(4, 1, "Sampling.weight_sets=1")
 
 
 @pytest.mark.parametrize("first", [False, True])

@@ -12,7 +12,7 @@ from cwm_jax.rl import cli
 from cwm_jax.rl.board import Admission
 from cwm_jax.rl.planning import RlPlan
 from cwm_jax.rl.simulate import Episodes, LogNormal, Publishing, Samplers, System, mean, simulate
-from cwm_jax.tpu.plan import COMPARED, Slices, drawing, expected, learner_seconds, steady, system
+from cwm_jax.tpu.plan import COMPARED, Slices, drawing, expected, learner_seconds, make_plan, steady, system
 from cwm_jax.training.experiment import Experiment
 
 CWM = "experiments/cwm_32b/rl.gin"
@@ -38,6 +38,15 @@ def test_a_sampler_holds_and_reads_what_the_compiled_one_does(cwm):
     assert drawn.weights / 4 / 2**30 == pytest.approx(report["weights_gib"], rel=0.01)
     assert drawn.cache / 4 / 2**30 == pytest.approx(report["cache_gib"], rel=0.01)
     assert drawn.base * cwm.weights_share == pytest.approx(report["at_least_ms"] / 1e3, rel=0.01)
+
+
+def test_memory_by_hand(cwm):
+    """What `Sampling` says there is room for, and once more the largest matrix of all layers, 6144 by 21504."""
+    drawn = drawing(cwm)
+    assert cwm.rl.sampling.weight_sets == 2 and drawn.stack == 64 * 6144 * 21_504 * 2
+    told = make_plan(replace(cwm, simulated=4))["sampler"]
+    whole = 2 * drawn.weights + 64 * 6144 * 21_504 * 2 + drawn.cache
+    assert told["hbm_gib"] == pytest.approx(whole / 4 / 2**30, rel=1e-3) and told["fits"]
 
 
 def test_keys_and_values_of_an_episode_by_hand(cwm):
