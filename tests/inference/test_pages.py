@@ -111,11 +111,11 @@ def test_what_was_read_again_is_found_again():
 
 def test_keys_of_a_page_that_is_always_in_use_are_bounded():
     pages, most = Pages(LAYOUT), 2 * sum(group.pages for group in LAYOUT.groups)
-    page, keys = pages.take(0), [n.to_bytes(4) for n in range(3 * most)]
+    both, keys = [pages.take(group) for group in range(2)], [n.to_bytes(4) for n in range(3 * most)]
     for key in keys:
-        pages.keep(key, [page, None])
-    assert [pages.reach([key]) for key in keys].count(1) <= most
-    pages.release(0, page)
+        pages.keep(key, both)
+    assert [pages.reach([key]) for key in keys] == [0] * (2 * most) + [1] * most
+    pages.drop(both)
     assert pages.available(0) == LAYOUT.groups[0].pages and pages.available(1) == LAYOUT.groups[1].pages
     taken = [pages.take(0) for _ in range(LAYOUT.groups[0].pages)]
     assert None not in taken and pages.take(0) is None and not any(map(pages.reach, ([key] for key in keys)))
