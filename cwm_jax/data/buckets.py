@@ -41,17 +41,34 @@ class BatchShape(NamedTuple):
     global_window: int | None = None
 
 
+class RowSet(NamedTuple):
+    """Packed rows of one folder.
+
+    Attributes:
+      folder: with one file a bucket.
+      manifest: what there is.
+      share: its part of all rows that are drawn; those of the sets of a run add up to 1.
+    """
+
+    folder: Path
+    manifest: Manifest
+    share: float = 1.0
+
+
 class ReadyRows(NamedTuple):
     """Packed rows on disk.
 
     Attributes:
-      folder: with one file a bucket.
-      buckets: how they are grouped.
-      manifest: what there is.
+      sets: where they lie; several where a run draws from a mixture.
+      buckets: how they are grouped, in all sets alike.
       vocab_size: ids are below it.
     """
 
-    folder: Path
+    sets: tuple[RowSet, ...]
     buckets: tuple[Bucket, ...]
-    manifest: Manifest
     vocab_size: int
+
+    @property
+    def seconds(self) -> float:
+        """That making them took; sets of one call of `prepare` count once."""
+        return sum({one.manifest.settings: one.manifest.seconds for one in self.sets}.values())

@@ -98,11 +98,15 @@ def shard_path(folder: Path, shard: int) -> Path:
     return Path(folder) / "shards" / f"{shard:04d}.json.gz"
 
 
-def read_shard(folder: Path, shard: int) -> Shard:
-    with gzip.open(shard_path(folder, shard), "rt") as file:
+def read_shard(path: Path) -> Shard:
+    with gzip.open(path, "rt") as file:
         fields = json.load(file)
     fields["episodes"] = [Episode(*episode) for episode in fields["episodes"]]
     return Shard(**fields)
+
+
+def write_shard(shard: Shard, path: Path) -> None:
+    write_whole(path, gzip.compress(json.dumps(vars(shard)).encode(), compresslevel=1, mtime=0))
 
 
 def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, held_out: HeldOut) -> None:
@@ -117,20 +121,20 @@ def record_shard(config: CorpusConfig, form: Compact, shard: int, folder: Path, 
             continue
         result.programs[program[0].family] += 1
         context = form.context(trace.context)
-        result.episodes.append(_episode(form, context, trace))
+        result.episodes.append(episode_of(form, context, trace))
         if rng.random() < config.step_over:
-            result.episodes.append(_episode(form, context, step_over(trace, rng)))
-    packed = gzip.compress(json.dumps(vars(result)).encode(), compresslevel=1, mtime=0)
-    write_whole(shard_path(folder, shard), packed)
+            result.episodes.append(episode_of(form, context, step_over(trace, rng), over=True))
+    write_shard(result, shard_path(folder, shard))
 
 
-def _episode(form: Compact, context: list[str], trace: Trace) -> Episode:
+def episode_of(form: Compact, context: list[str], trace: Trace, over: bool = False) -> Episode:
+    """A trace told in `form`; `over`: it steps over calls, where a return directly after its call is given."""
     pieces = form.frames(trace)
     events = form.event_indices(pieces)
     skipped = [
         events[index]
         for index in range(1, len(trace.frames))
-        if (trace.frames[index - 1].event, trace.frames[index].event) == ("call", "return")
+        if over and (trace.frames[index - 1].event, trace.frames[index].event) == ("call", "return")
     ]
     return Episode(trace.context, context, pieces, skipped)
 

@@ -1,30 +1,33 @@
 """Lessons: programs recorded once and told in several ways, as packed rows for each stage of a chain of runs.
 
-    out/shards/             the programs and what they do
+    out/shards/             the generated programs and what they do
+    out/recorded/           the same of functions that were recorded elsewhere, if there are any
     out/tests/              those that no stage sees
     out/vocabulary.model    one for all stages, trained on every way of telling
     out/NAME/               the rows of a stage, which `PreparedRows` reads
 
-Programs are the generated families, traces in the compact form, so that a chain can be learnt in minutes on a CPU.
+Programs are the generated families and, if named, recorded functions; traces are in the compact form, so that a chain
+can be learnt in minutes on a CPU. A stage may as well be a set of a `Mixture`.
 """
 
 import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Literal, Protocol
 
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
 from cwm_jax.data.buckets import Bucket
-from cwm_jax.data.corpus import CorpusConfig, Episode
+from cwm_jax.data.corpus import CorpusConfig, Episode, Shard
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import VOCABULARY, record_shards
+from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import MOST_IN_A_ROW, Document, pack, write_rows
 from cwm_jax.files import claim, in_use, write_whole
 from cwm_jax.report.progress import progress
@@ -33,6 +36,7 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.narration import narrate
+from cwm_jax.tracing.shards import make_shards
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 
 _VOCABULARY_EPISODES = 4000  # as many as `prepare` trains a vocabulary on
@@ -92,7 +96,11 @@ class ThoughtLesson:
         trace = form.trace(episode.source, episode.frames)
         call = form.prefix(trace.context, trace.frames[:1])
         over = Trace(trace.context, (trace.frames[0], trace.frames[-1]), complete=True, verdict=trace.verdict)
-        learnt = [narrate(trace, self.longest_told), THINKING_END, *form.frames(over)[len(call) :]]
+        try:
+            thoughts = narrate(trace, self.longest_told)
+        except (ValueError, RecursionError):  # some real code the rules cannot tell
+            return None
+        learnt = [thoughts, THINKING_END, *form.frames(over)[len(call) :]]
         given = [*episode.context, *call, THINKING_START]
         return [(piece, 0.0) for piece in given] + [(piece, 1.0) for piece in learnt]
 
@@ -109,6 +117,7 @@ class StageRows:
     Attributes:
       name: of its folder.
       lessons: all of whose documents are mixed.
+      programs: that are told.
       buckets: tokens of the longest document in each bucket, ascending; the last is the length of every row, and longer
         documents are left out.
     """
@@ -116,6 +125,7 @@ class StageRows:
     name: str
     lessons: tuple[CodeLesson | TraceLesson | ThoughtLesson, ...]
     buckets: tuple[int, ...]
+    programs: Literal["generated", "recorded"] = "generated"
 
     def __post_init__(self):
         if not self.buckets or list(self.buckets) != sorted(set(self.buckets)):
@@ -141,7 +151,8 @@ class Lessons:
 
     Attributes:
       stages: in any order; no two have one name.
-      corpus: the programs that are recorded.
+      corpus: the programs that are generated and recorded; their test sets go with the others.
+      recorded: functions that were recorded before, for stages that tell those.
       form: how a trace is written.
       vocabulary_size: pieces at most; fewer where the programs have fewer.
       workers: processes that record; 0: one for each core.
@@ -149,6 +160,7 @@ class Lessons:
 
     stages: tuple[StageRows, ...]
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    recorded: RecordedPrograms | None = None
     form: Compact = field(default_factory=Compact)
     vocabulary_size: int = 640
     workers: int = 0
@@ -157,6 +169,9 @@ class Lessons:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"Lessons.stages={names} must be at least one, each with a StageRows.name of its own")
+        telling = [stage.name for stage in self.stages if stage.programs == "recorded"]
+        if telling and self.recorded is None:
+            raise ValueError(f"{telling} tell recorded programs; bind Lessons.recorded = @RecordedPrograms()")
 
 
 def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[str, Manifest]:
@@ -177,42 +192,65 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
         except FileNotFoundError:
             pass
         tests = corpus.write_tests(lessons.corpus, folder)
-        record_shards(lessons.corpus, lessons.form, workers or lessons.workers, folder)
-        shards = [corpus.read_shard(folder, number) for number in range(lessons.corpus.shards)]
-        vocabulary = _vocabulary(lessons, folder, [episode for shard in shards for episode in shard.episodes])
+        paths = {"generated": record_shards(lessons.corpus, lessons.form, workers or lessons.workers, folder)}
+        if lessons.recorded:
+            jobs = lessons.recorded.jobs(lessons.form, corpus.held_out(lessons.corpus).programs, folder / "recorded")
+            make_shards("reading recorded programs", jobs, workers or lessons.workers)
+            paths["recorded"] = list(jobs)
+            tests["recorded"] = lessons.recorded.write_tests(jobs, folder / "tests" / "recorded.jsonl")
+        vocabulary = _vocabulary(lessons, folder, paths)
         told = {stage.name: _Told(stage) for stage in lessons.stages}
-        with progress("telling", len(shards), unit="shards") as bar:
-            for number, shard in enumerate(shards, start=1):
-                for one in told.values():
-                    one.tell(lessons.form, vocabulary, shard.episodes)
+        counts: dict[str, Counter] = {"programs": Counter(), "dropped": Counter()}
+        with progress("telling", sum(map(len, paths.values())), unit="shards") as bar:
+            for number, (source, shard) in enumerate(_shards(paths), start=1):
+                counts["programs"].update(shard.programs)
+                counts["dropped"].update(shard.dropped)
+                for stage in lessons.stages:
+                    if stage.programs == source:
+                        told[stage.name].tell(lessons.form, vocabulary, shard.episodes)
                 bar.update(number)
-        dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
-        programs = sum((Counter(shard.programs) for shard in shards), Counter())
-        found = {"settings": _settings(lessons), "vocabulary": vocabulary.fingerprint, "programs": dict(programs)}
-        found |= {"tests": tests, "python": shards[0].python}
+        found = {"settings": _settings(lessons), "vocabulary": vocabulary.fingerprint, "tests": tests}
+        found |= {"programs": dict(counts["programs"]), "python": shard.python}
         return {
-            name: one.write(folder / name, dropped, found | {"seconds": round(time.monotonic() - started, 1)})
+            name: one.write(folder / name, counts["dropped"], found | {"seconds": round(time.monotonic() - started, 1)})
             for name, one in told.items()
         }
 
 
+def _shards(paths: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Shard]]:
+    """The shards of each source of programs, one at a time."""
+    for source, some in paths.items():
+        for path in some:
+            yield source, corpus.read_shard(path)
+
+
 def _settings(lessons: Lessons) -> str:
-    """A hash of what shapes the rows; how many processes record does not."""
+    """A hash of what shapes the rows; how many processes record does not, nor where recorded traces lie."""
     shaping = plain(lessons)
     del shaping["workers"]
+    if lessons.recorded:
+        shaping["recorded"] |= {"folder": lessons.recorded.marks}
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 
-def _vocabulary(lessons: Lessons, folder: Path, episodes: list[Episode]) -> SentencePieceVocabulary:
-    """The vocabulary, trained on some episodes told in every way if it is not there."""
+def _vocabulary(lessons: Lessons, folder: Path, paths: Mapping[str, Sequence[Path]]) -> SentencePieceVocabulary:
+    """The vocabulary, trained on some episodes of each source told in every way if it is not there."""
     path = folder / VOCABULARY
     if not path.exists():
-        sample = episodes[:: max(1, len(episodes) // _VOCABULARY_EPISODES)]
-        ways = dict.fromkeys(lesson for stage in lessons.stages for lesson in stage.lessons)
-        texts = (lesson.segments(lessons.form, episode) or () for episode in sample for lesson in ways)
-        pieces = ([piece for piece, _ in text] for text in texts)
+        pieces = (
+            [piece for piece, _ in lesson.segments(lessons.form, episode) or ()]
+            for source, some in paths.items()
+            for episode in _sample([episode for _, shard in _shards({source: some}) for episode in shard.episodes])
+            for lesson in dict.fromkeys(
+                lesson for stage in lessons.stages if stage.programs == source for lesson in stage.lessons
+            )
+        )
         train_vocabulary(pieces, lessons.vocabulary_size, symbols(lessons.form)).save(path)
     return SentencePieceVocabulary.load(path)
+
+
+def _sample(episodes: list[Episode]) -> list[Episode]:
+    return episodes[:: max(1, len(episodes) // _VOCABULARY_EPISODES)]
 
 
 class _Told:

@@ -4,6 +4,7 @@ As in CWM's mid-training (paper §4.2) a set's part is in proportion to its targ
 sets have fixed shares of all tokens: 30 % CWM's own data, 40 % code, 30 % rehearsal of pre-training.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -131,6 +132,13 @@ class ResolvedMixture:
 
     def write(self, folder: Path) -> None:
         write_json(Path(folder) / NAME, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "ResolvedMixture":
+        """The one that was written; FileNotFoundError where there is none."""
+        fields = json.loads((Path(folder) / NAME).read_text())
+        sets = tuple(Drawn(**one) for one in fields.pop("sets"))
+        return cls(**fields | {"sets": sets, "absent": tuple(fields["absent"])})
 
 
 def resolve(mixture: Mixture) -> ResolvedMixture:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
-from cwm_jax.data.buckets import Bucket, ReadyRows
-from cwm_jax.data.corpus import CorpusConfig
+from cwm_jax.data.buckets import Bucket, ReadyRows, RowSet
+from cwm_jax.data.corpus import CorpusConfig, Shard
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
@@ -65,7 +65,7 @@ class DataConfig:
         folder = Path(out) / "data"
         manifest = prepare(self, folder)
         vocabulary = SentencePieceVocabulary.load(folder / VOCABULARY)
-        return ReadyRows(folder, self.layout, manifest, vocabulary.vocab_size)
+        return ReadyRows((RowSet(folder, manifest),), self.layout, vocabulary.vocab_size)
 
 
 def prepare(config: DataConfig, folder: Path) -> Manifest:
@@ -83,8 +83,8 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
         pass
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
-    record_shards(config.corpus, config.form, config.workers, folder)
-    return _tokenise(config, folder, settings, tests, started)
+    shards = [corpus.read_shard(path) for path in record_shards(config.corpus, config.form, config.workers, folder)]
+    return _tokenise(config, folder, settings, shards, tests, started)
 
 
 def _settings(config: DataConfig) -> str:
@@ -94,16 +94,18 @@ def _settings(config: DataConfig) -> str:
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 
-def record_shards(config: CorpusConfig, form: Compact, workers: int, folder: Path) -> None:
-    """Records the programs whose shards are not in `folder` yet."""
+def record_shards(config: CorpusConfig, form: Compact, workers: int, folder: Path) -> list[Path]:
+    """Records the programs whose shards are not in `folder` yet; the files of all shards."""
     held_out = corpus.held_out(config)
     shards = {corpus.shard_path(folder, shard): shard for shard in range(config.shards)}
     jobs = {path: partial(corpus.record_shard, config, form, shard, folder, held_out) for path, shard in shards.items()}
     make_shards("recording programs", jobs, workers)
+    return list(jobs)
 
 
-def _tokenise(config: DataConfig, folder: Path, settings: str, tests: dict[str, int], started: float) -> Manifest:
-    shards = [corpus.read_shard(folder, shard) for shard in range(config.corpus.shards)]
+def _tokenise(
+    config: DataConfig, folder: Path, settings: str, shards: list[Shard], tests: dict[str, int], started: float
+) -> Manifest:
     episodes = [episode for shard in shards for episode in shard.episodes]
     sample = episodes[:: max(1, len(episodes) // 4000)]
     vocabulary = train_vocabulary(

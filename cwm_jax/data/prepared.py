@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwm_jax.data.buckets import Bucket, ReadyRows
+from cwm_jax.data.buckets import Bucket, ReadyRows, RowSet
 from cwm_jax.data.manifest import Manifest
+from cwm_jax.data.mixture import NAME, Drawn, ResolvedMixture
 from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.files import write_whole
 from cwm_jax.text.load import load_vocabulary
@@ -12,10 +13,10 @@ from cwm_jax.text.load import load_vocabulary
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Packed rows in a folder with a manifest; many runs may read them.
+    """Packed rows in a folder with a manifest, or a mixture of several such folders; many runs may read them.
 
     Attributes:
-      folder: where they are.
+      folder: where they are, or where `prepare` wrote what a `Mixture` comes to.
       vocabulary_size: of the vocabulary that made their tokens; default: CWM's.
       buckets: tokens of the longest document in each bucket, ascending; the last is the length of every row.
       windows: for each bucket how many tokens global layers see. Documents of 16,385 tokens need 16,384: their last
@@ -47,20 +48,36 @@ class PreparedRows:
 
         Raises:
           FileNotFoundError: the folder holds none.
-          ValueError: they are in other buckets, or of another size of vocabulary.
+          ValueError: they are in other buckets, of another size of vocabulary, or no longer those that were mixed.
         """
+        sets = self._sets()
+        for one in sets:
+            held = set(one.manifest.rows)
+            if held - set(self.buckets) or max(held) != self.buckets[-1]:
+                raise ValueError(
+                    f"{one.folder} holds rows of buckets {sorted(held)}, PreparedRows.buckets={self.buckets}; bind "
+                    f"PreparedRows.buckets = {tuple(sorted(held))}"
+                )
+        self._take_vocabulary(sets[0].folder / VOCABULARY, Path(out) / "data" / VOCABULARY)
+        return ReadyRows(sets, self.layout, self.vocabulary_size)
+
+    def _sets(self) -> tuple[RowSet, ...]:
+        folder = Path(self.folder)
+        if (folder / NAME).exists():
+            return tuple(
+                RowSet(Path(drawn.folder), _unchanged(folder, drawn), drawn.row_rate)
+                for drawn in ResolvedMixture.read(folder).sets
+            )
         try:
-            manifest = Manifest.read(Path(self.folder))
+            return (RowSet(folder, Manifest.read(folder)),)
         except FileNotFoundError:
             raise FileNotFoundError(
-                f"PreparedRows.folder={self.folder} holds no manifest; name a folder of packed rows, as data/ of a run"
+                f"PreparedRows.folder={self.folder} holds no manifest and no {NAME}; name a folder that `prepare` made "
+                "of packed rows, or of a mixture of them"
             ) from None
-        if unknown := set(manifest.rows) - set(self.buckets):
-            raise ValueError(
-                f"{self.folder} holds rows of buckets {sorted(unknown)}, PreparedRows.buckets={self.buckets}; bind "
-                f"PreparedRows.buckets = {tuple(sorted(manifest.rows))}"
-            )
-        beside = Path(self.folder) / VOCABULARY
+
+    def _take_vocabulary(self, beside: Path, place: Path) -> None:
+        """Copies the vocabulary of the rows to the run, if it lies `beside` them."""
         if beside.exists():
             size = load_vocabulary(beside).vocab_size
             if size != self.vocabulary_size:
@@ -68,5 +85,15 @@ class PreparedRows:
                     f"{beside} has {size} tokens, PreparedRows.vocabulary_size={self.vocabulary_size}; bind "
                     f"PreparedRows.vocabulary_size = {size}"
                 )
-            write_whole(Path(out) / "data" / VOCABULARY, beside.read_bytes())
-        return ReadyRows(Path(self.folder), self.layout, manifest, self.vocabulary_size)
+            write_whole(place, beside.read_bytes())
+
+
+def _unchanged(folder: Path, drawn: Drawn) -> Manifest:
+    """The manifest of a set; ValueError where it is not the one that was mixed."""
+    manifest = Manifest.read(Path(drawn.folder))
+    if (manifest.tokens, sum(manifest.rows.values())) != (drawn.tokens, drawn.rows):
+        raise ValueError(
+            f"{drawn.folder} holds {manifest.tokens:,} tokens now, {drawn.tokens:,} when {folder / NAME} was written; "
+            "give the command again that wrote it, which works out the rates anew"
+        )
+    return manifest

@@ -5,10 +5,14 @@ the rows says, and all hosts draw the same one (CWM paper §4.2). As a row is in
 an epoch holds every row once, a data set is seen as often as without buckets. (The last rows of a
 bucket that fill no batch wait for another epoch, in which the order is another.) Bucket and rows of
 step t follow from (seed, t) alone, so a stream resumes on any number of hosts.
+
+Of a mixture an epoch has as many rows as all its sets together, each set as often as its share says: a small set
+comes round several times in it, a large one goes on in the next where it was. Rows of all sets share batches.
 """
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -30,6 +34,18 @@ class StreamConfig:
     seed: int = 0
 
 
+class _Part(NamedTuple):
+    """What a set gives to a bucket.
+
+    Attributes:
+      file: of its rows.
+      count: of rows in an epoch, of this set.
+    """
+
+    file: RowFile
+    count: int
+
+
 @dataclass(frozen=True)
 class BucketedBatches:
     """Random access to batches: element t is this host's share of the batch of step t.
@@ -47,21 +63,35 @@ class BucketedBatches:
     steps: int
     row_multiple: int = 1
     mine: tuple[int, int] | None = None
-    _files: dict[Bucket, RowFile] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _parts: dict[Bucket, list[_Part]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        counts = {bucket: self.rows.manifest.rows.get(bucket.limit, 0) for bucket in self.rows.buckets}
         shapes = {b: b.shape(self.config.tokens_per_batch, self.row_multiple) for b in self.rows.buckets}
+        drawn = {bucket: self._drawn(bucket) for bucket in self.rows.buckets}
+        counts = {bucket: sum(some.values()) for bucket, some in drawn.items()}
         usable = {bucket: count for bucket, count in counts.items() if count >= shapes[bucket].rows}
         if not usable:
             held = {bucket.limit: count for bucket, count in counts.items()}
-            raise ValueError(
-                f"no bucket of {self.rows.folder} fills one batch of {self.config.tokens_per_batch} tokens: {held}"
-            )
+            folders = ", ".join(str(one.folder) for one in self.rows.sets)
+            raise ValueError(f"no bucket of {folders} fills one batch of {self.config.tokens_per_batch} tokens: {held}")
         object.__setattr__(self, "_counts", usable)
         object.__setattr__(self, "_shapes", {bucket: shapes[bucket] for bucket in usable})
-        for bucket, count in usable.items():
-            self._files[bucket] = RowFile(bucket.path(self.rows.folder), count)
+        for bucket in usable:
+            self._parts[bucket] = [
+                _Part(RowFile(bucket.path(one.folder), one.manifest.rows[bucket.limit]), drawn[bucket][number])
+                for number, one in enumerate(self.rows.sets)
+                if drawn[bucket].get(number)
+            ]
+
+    def _drawn(self, bucket: Bucket) -> dict[int, int]:
+        """How many rows of a bucket each set gives to an epoch."""
+        held = [sum(one.manifest.rows.values()) for one in self.rows.sets]
+        here = [one.manifest.rows.get(bucket.limit, 0) for one in self.rows.sets]
+        return {
+            number: round(sum(held) * one.share * here[number] / held[number])
+            for number, one in enumerate(self.rows.sets)
+            if here[number]
+        }
 
     @property
     def shapes(self) -> list[BatchShape]:
@@ -84,7 +114,21 @@ class BucketedBatches:
         epoch = int(step) // self.steps_per_epoch
         first = turn * self._shapes[bucket].rows
         mine = self.my_rows(self._shapes[bucket])
-        return self._files[bucket].read(self._shuffled(epoch, bucket)[first + mine.start : first + mine.stop])
+        return self._read(bucket, epoch, self._shuffled(epoch, bucket)[first + mine.start : first + mine.stop])
+
+    def _read(self, bucket: Bucket, epoch: int, places: np.ndarray) -> Row:
+        """The rows at some places of an epoch, where the sets of a bucket stand one after the other."""
+        parts = self._parts[bucket]
+        starts = np.cumsum([0, *(part.count for part in parts)])
+        owner = np.searchsorted(starts, places, side="right") - 1
+        batch = Row(*(np.empty((len(places), bucket.length), dtype) for dtype in (*[np.int32] * 3, np.float32)))
+        for number, part in enumerate(parts):
+            (mine,) = np.nonzero(owner == number)
+            if len(mine):
+                turns = epoch * part.count + places[mine] - starts[number]
+                for whole, some in zip(batch, part.file.read(turns % len(part.file))):
+                    whole[mine] = some
+        return batch
 
     def my_rows(self, shape: BatchShape) -> range:
         """Which rows of a global batch this process reads."""

@@ -21,7 +21,6 @@ from jax.sharding import NamedSharding
 from cwm_jax import config as configuration
 from cwm_jax.checkpoints.training import Checkpoints, abstract
 from cwm_jax.data.buckets import BatchShape
-from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Row
 from cwm_jax.data.stream import BucketedBatches, iterate
 from cwm_jax.files import in_use, write_json
@@ -90,7 +89,7 @@ def _train(experiment: Experiment, out: Path, stop: StopSignals) -> dict[str, An
         wait_for_all("the last checkpoint is written")
 
     if is_first():
-        _write_results(out, rows.manifest, size, experiment.steps)
+        _write_results(out, rows.seconds, size, experiment.steps)
     wait_for_all("the results are written")
     return json.loads((out / "results.json").read_text())
 
@@ -218,12 +217,15 @@ def write_config(experiment: Experiment, out: Path) -> None:
         configuration.write(experiment, out)
 
 
-def _write_results(out: Path, manifest: Manifest, parameters: int, steps: int) -> None:
-    """Writes `results.json` with what training knows (evaluation adds to it) and the report."""
+def _write_results(out: Path, recording: float, parameters: int, steps: int) -> None:
+    """Writes `results.json` with what training knows (evaluation adds to it) and the report.
+
+    `recording` is how many seconds making the rows took.
+    """
     path = out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     last = metrics_by_step(out / "metrics.jsonl")[-1]
-    minutes = results.get("minutes", {}) | {"record": manifest.seconds / 60, "train": last["seconds"] / 60}
+    minutes = results.get("minutes", {}) | {"record": recording / 60, "train": last["seconds"] / 60}
     results |= {"steps": steps, "minutes": minutes, "parameters": int(parameters), "tokens": int(last["tokens"])}
     minutes["total"] = sum(value for name, value in minutes.items() if name != "total")
     write_json(path, results)

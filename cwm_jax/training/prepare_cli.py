@@ -67,7 +67,8 @@ def _make(experiment: "Experiment", arguments: argparse.Namespace) -> None:
     """Makes it, or shows with `--dry-run` what would be made, and tells what is there."""
     _refuse(arguments, "an experiment", "workers", "limit", "dry_run", "unsafe")
     rows = experiment.data.ready(arguments.out)
-    _tell(rows.manifest, rows.folder)
+    for one in rows.sets:
+        _tell(one.manifest, one.folder)
 
 
 @_make.register

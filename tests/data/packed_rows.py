@@ -70,16 +70,17 @@ def documents(
 ) -> dict[str, tuple[list[int], np.ndarray]]:
     """Tokens and loss weights of every document of a set, by its text; no text stands twice."""
     ready = PreparedRows(str(folder), vocabulary.vocab_size, buckets, buckets).ready(folder)
+    (only,) = ready.sets
     found, count = {}, 0
     for bucket in ready.buckets:
-        file = RowFile(bucket.path(folder), ready.manifest.rows[bucket.limit])
+        file = RowFile(bucket.path(folder), only.manifest.rows[bucket.limit])
         for row in (file.read(np.array([number])) for number in range(len(file))):
             for number in range(1, row.segment_ids.max() + 1):
                 inside = row.segment_ids == number
                 assert inside.sum() <= bucket.limit
                 found[vocabulary.decode(row.tokens[inside])] = row.tokens[inside].tolist(), row.loss_weights[inside]
                 count += 1
-    assert len(found) == count == ready.manifest.documents
+    assert len(found) == count == only.manifest.documents
     return found
 
 

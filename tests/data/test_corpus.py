@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwm_jax.data.corpus import CorpusConfig, read_shard
+from cwm_jax.data.corpus import CorpusConfig, read_shard, shard_path
 from cwm_jax.data.prepare import VOCABULARY, DataConfig, prepare
 from cwm_jax.data.rows import RowFile
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
@@ -35,7 +35,7 @@ def items_of(folder, name):
 def sources(folder):
     """The source of every training episode, once it is known to be what the model reads."""
     for shard in range(3):
-        for episode in read_shard(folder, shard).episodes:
+        for episode in read_shard(shard_path(folder, shard)).episodes:
             assert episode.context == CONFIG.form.context(episode.source)
             yield episode.source
 
@@ -85,7 +85,7 @@ def test_rows_hold_what_the_manifest_counts(prepared):
 
 def test_the_event_that_steps_over_is_given_not_predicted(prepared):
     folder, _ = prepared
-    episodes = [episode for shard in range(3) for episode in read_shard(folder, shard).episodes]
+    episodes = [episode for shard in range(3) for episode in read_shard(shard_path(folder, shard)).episodes]
     stepped = [episode for episode in episodes if episode.forced]
     assert len(stepped) > 30
     for episode in stepped:

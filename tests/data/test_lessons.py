@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwm_jax.data.corpus import CorpusConfig, read_shard
+from cwm_jax.data.corpus import CorpusConfig, read_shard, shard_path
 from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons, symbols
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import VOCABULARY
@@ -42,7 +42,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def episodes(made):
-    return [episode for shard in range(2) for episode in read_shard(made[0], shard).episodes]
+    return [episode for shard in range(2) for episode in read_shard(shard_path(made[0], shard)).episodes]
 
 
 def test_all_stages_have_one_vocabulary_that_spells_everything_there(made, episodes):

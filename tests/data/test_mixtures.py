@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from fractions import Fraction
 from math import fsum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import MIDTRAIN, NAME, Group, MixedSet, Mixture, fill, mix, resolve
+from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.report.mixture import print_mixture
 
 SIZES = st.integers(1, 10**13)
@@ -168,6 +170,26 @@ def test_a_resolved_mixture_is_written_and_printed(tmp_path):
     print_mixture(written, console)
     text = console.export_text()
     assert re.search(r"short +1,000 +200 +2 +2.00 +2,000 +50.0 % +80.0 %", text) and "absent: gone" in text
+
+
+def test_a_run_draws_from_a_mixture_at_its_rates(tmp_path):
+    sets = []
+    for name, rows in (("short", {8: 100, 16: 100}), ("long", {16: 50})):
+        folder = Path(prepared(tmp_path / name, 1000, rows))
+        sets.append(MixedSet(name, str(folder)))
+    resolve(Mixture((Group("all", 1.0, tuple(sets)),), 4000)).write(tmp_path / "mixed")
+    ready = PreparedRows(str(tmp_path / "mixed"), 99, (8, 16), (8, 16)).ready(tmp_path / "run")
+    assert [(one.folder.name, one.share) for one in ready.sets] == [
+        ("short", pytest.approx(0.8)),
+        ("long", pytest.approx(0.2)),
+    ]
+    assert ready.seconds == 1  # both were made by one call
+    with pytest.raises(ValueError, match=r"short holds rows of buckets \[8, 16\]"):
+        PreparedRows(str(tmp_path / "mixed"), 99, (8, 32), (8, 32)).ready(tmp_path / "run")
+    prepared(tmp_path / "short" / "new", 900, {8: 100, 16: 100})
+    (tmp_path / "short" / "new" / "manifest.json").rename(tmp_path / "short" / "manifest.json")
+    with pytest.raises(ValueError, match=r"short holds 900 tokens now, 1,000 when .*mixture.json was written; give"):
+        PreparedRows(str(tmp_path / "mixed"), 99, (8, 16), (8, 16)).ready(tmp_path / "run")
 
 
 def test_sets_that_do_not_go_together_are_refused(tmp_path):

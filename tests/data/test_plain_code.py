@@ -168,7 +168,7 @@ def test_rows_spell_the_files(tmp_path, real, vocabulary, model, one_cluster):
     told = [json.loads(line) for line in (tmp_path / "rows" / DOCUMENTS).read_text().splitlines()]
     found = {}
     for bucket in ready.buckets:
-        rows = RowFile(bucket.path(ready.folder), manifest.rows[bucket.limit])
+        rows = RowFile(bucket.path(tmp_path / "rows"), manifest.rows[bucket.limit])
         for tokens, segments, positions, weights in (rows.read(np.array([n]))[:] for n in range(len(rows))):
             for segment in range(1, segments.max() + 1):
                 inside = segments == segment

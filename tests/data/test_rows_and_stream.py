@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cwm_jax.data.buckets import BatchShape, Bucket, ReadyRows
+from cwm_jax.data.buckets import BatchShape, Bucket, ReadyRows, RowSet
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, RowFile, from_bytes, pack, to_bytes, write_rows
 from cwm_jax.data.stream import BucketedBatches, StreamConfig, iterate
@@ -53,15 +53,15 @@ def test_a_document_too_long_is_refused():
         list(pack([document(13)], 12, 1))
 
 
-def rows_on_disk(folder, counts, buckets):
-    """One document a row, filled with a number of its own."""
+def rows_on_disk(folder, counts, buckets, first=1):
+    """One document a row, filled with a number of its own; those of the first bucket from `first` on."""
     for number, (bucket, count) in enumerate(zip(buckets, counts, strict=True)):
-        length = bucket.length - 1
-        documents = [Document(np.full(length, 1000 * number + index + 1), np.ones(length)) for index in range(count)]
+        length, start = bucket.length - 1, 1000 * number + first
+        documents = [Document(np.full(length, start + index), np.ones(length)) for index in range(count)]
         assert write_rows(bucket.path(folder), pack(documents, bucket.length, 1)) == count
     rows = {bucket.limit: count for bucket, count in zip(buckets, counts)}
     Manifest("s", "v", rows, sum(counts), 1, 1, {}, {}, {}, 1.0, "3.11").write(folder)
-    return ReadyRows(folder, tuple(buckets), Manifest.read(folder), 70_000)
+    return ReadyRows((RowSet(folder, Manifest.read(folder)),), tuple(buckets), 70_000)
 
 
 @pytest.fixture
@@ -134,6 +134,56 @@ def test_each_bucket_is_drawn_in_proportion_to_its_tokens_and_each_row_once_an_e
             assert len(seen) == len(set(seen))
             for number, count in enumerate(counts):
                 assert drawn[number] == count // 4  # its share of all rows, but for the rows that fill no batch
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)).filter(sum), min_size=1, max_size=3),
+    st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=30)
+def test_of_a_mixture_each_set_comes_as_often_as_its_share_and_no_row_before_another_of_its_set(counts, weights, seed):
+    """Of all epochs together: rows of one set and bucket differ by at most one in how often they were drawn."""
+    buckets, size, epochs = [Bucket(4, 8, 4), Bucket(8, 8)], 2, 3
+    weights = np.array(weights[: len(counts)]) / sum(weights[: len(counts)])
+    with tempfile.TemporaryDirectory() as folder:
+        sets = []
+        for number, (pair, share) in enumerate(zip(counts, weights)):
+            (part := Path(folder, str(number))).mkdir()
+            rows_on_disk(part, pair, buckets, 1 + 100 * number)
+            sets.append(RowSet(part, Manifest.read(part), float(share)))
+        every = sum(map(sum, counts))
+        ideal = {(number, bucket): every * weights[number] * pair[bucket] / sum(pair)
+                 for number, pair in enumerate(counts) for bucket in range(2)}  # fmt: skip
+        assume(any(sum(round(ideal[n, bucket]) for n in range(len(counts))) >= size for bucket in range(2)))
+        stream = BucketedBatches(ReadyRows(tuple(sets), tuple(buckets), 9), StreamConfig(8 * size, seed), 10_000)
+        drawn = Counter()
+        for step in range(epochs * stream.steps_per_epoch):
+            ids = (stream[step].tokens[:, 0] - 1).tolist()
+            assert len({number // 1000 for number in ids}) == 1 and len(set(ids)) >= 1
+            drawn.update((number % 1000 // 100, number // 1000, number % 100) for number in ids)
+        for (number, bucket), wanted in ideal.items():
+            times = [drawn[number, bucket, row] for row in range(counts[number][bucket])]
+            if not times:
+                continue
+            # Of an epoch at most size - 1 rows of a bucket fill no batch, and a share is rounded.
+            assert abs(sum(times) - epochs * wanted) <= epochs * (size - 1 + 0.5) + 1e-6
+            assert max(times) - min(times) <= 1 + epochs * (size - 1)
+
+
+def test_a_set_of_a_mixture_goes_on_in_the_next_epoch_where_it_was(tmp_path):
+    """Twenty rows at a share of a fifth of 40 + 20: twelve an epoch, and in five epochs each of them three times."""
+    bucket, sets = Bucket(8, 8), []
+    for number, (count, share) in enumerate([(40, 0.8), (20, 0.2)]):
+        (folder := tmp_path / str(number)).mkdir()
+        rows_on_disk(folder, [count], [bucket], 1 + 100 * number)
+        sets.append(RowSet(folder, Manifest.read(folder), share))
+    stream = BucketedBatches(ReadyRows(tuple(sets), (bucket,), 9), StreamConfig(8 * 4, 1), 10_000)
+    assert stream.steps_per_epoch == 15
+    small = [(stream[step].tokens[:, 0] - 1)[stream[step].tokens[:, 0] > 100] for step in range(5 * 15)]
+    assert set(Counter(np.concatenate(small[:15]).tolist()).values()) == {1}
+    assert Counter(np.concatenate(small).tolist()) == {number: 3 for number in range(100, 120)}
+    assert sum(0 < len(some) < 4 for some in small) > 30  # rows of both share batches
 
 
 def test_a_missing_or_small_folder_says_what_to_do(tmp_path, rows):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cwm_jax.data.corpus import read_shard
+from cwm_jax.data.corpus import read_shard, shard_path
 from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.envs.env import Score, Task, Transition
 from cwm_jax.evaluation.chain import STAGES, Measure
@@ -72,7 +72,7 @@ def chain(compiled, tmp_path_factory):
           f"Continue.tokens={PRETRAIN * 512}")  # fmt: skip
     train("sft", SFT, 1024, f'Weights.folder="{out}/midtrain"', "Muon.peak_lr=0.02", "Muon.adam_lr=0.003")
     call("evaluate", fails="lacks the results of rl")
-    known = dict.fromkeys(episode.source for episode in read_shard(out / "data", 0).episodes)
+    known = dict.fromkeys(episode.source for episode in read_shard(shard_path(out / "data", 0)).episodes)
     rows = [json.dumps({"name": str(number), "context": source}) for number, source in enumerate(known)]
     (out / "known.jsonl").write_text("\n".join(rows))
     (out / "rl.gin").write_text(at_once((ROOT / "experiments/chain/rl.gin").read_text(), out / "known.jsonl"))

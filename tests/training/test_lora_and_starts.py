@@ -178,7 +178,7 @@ def test_a_start_that_does_not_fit_is_refused(folder):
         init_state(dataclasses.replace(other, model=dataclasses.replace(MODEL, d_ff=48)), VOCAB, mesh)
     with jax.set_mesh(mesh), pytest.raises(FileNotFoundError, match="holds no weights"):
         init_state(dataclasses.replace(other, start=Weights(str(folder / "rows"))), VOCAB, mesh)
-    with pytest.raises(FileNotFoundError, match="nowhere holds no manifest; name a folder"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere holds no manifest and no mixture\.json; name"):
         PreparedRows("nowhere").ready(folder)
     with pytest.raises(ValueError, match="holds rows of buckets \\[16\\]"):
         PreparedRows(str(folder / "rows")).ready(folder)

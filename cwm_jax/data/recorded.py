@@ -1,0 +1,127 @@
+"""Recorded functions of real code as episodes of the compact form, for `Lessons` to tell beside generated programs."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cwm_jax.data.corpus import Shard, episode_of, write_shard
+from cwm_jax.files import write_whole
+from cwm_jax.records import read_records
+from cwm_jax.tracing import render
+from cwm_jax.tracing.compact import Compact
+from cwm_jax.tracing.sources.program import fingerprint
+from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
+
+FAMILY = "recorded"
+_RECORDS_PER_SHARD = 2000  # some seconds of work
+
+
+@dataclass(frozen=True)
+class RecordedPrograms:
+    """The functions of a folder of traces that `prepare` made, called by a marked function each.
+
+    Left out is what the compact form has no labels for, and what it does not tell exactly.
+
+    Attributes:
+      folder: of the traces.
+      max_frames: longer traces are dropped.
+      held_out: share of the programs, all their inputs, that is kept for tests (our choice: two in a hundred).
+      tests: traces of those in the test set, at most one of a program.
+    """
+
+    folder: str
+    max_frames: int = 64
+    held_out: float = 0.02
+    tests: int = 240
+
+    def __post_init__(self):
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"RecordedPrograms.held_out={self.held_out} must be at least 0 and below 1")
+        if self.max_frames < 2:
+            raise ValueError(f"RecordedPrograms.max_frames={self.max_frames} must be at least 2, a call and its return")
+
+    @property
+    def marks(self) -> list[str]:
+        """A digest of each file of traces."""
+        found = []
+        for name in finished_datasheet(self.folder)["records"]:
+            with (Path(self.folder) / name).open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return found
+
+    def jobs(self, form: Compact, forbidden: frozenset[str], out: Path) -> dict[Path, Callable[[], None]]:
+        """What makes each shard of episodes in `out`, by its file; beside it stand the traces held out for tests.
+
+        Args:
+          form: how traces are written.
+          forbidden: fingerprints of programs that other tests are made of.
+          out: folder of the shards.
+        """
+        slices = [
+            (Path(self.folder) / name, count, slice(first, first + _RECORDS_PER_SHARD))
+            for name, count in finished_datasheet(self.folder)["records"].items()
+            for first in range(0, count, _RECORDS_PER_SHARD)
+        ]
+        paths = {out / f"{number:04d}.json.gz": one for number, one in enumerate(slices)}
+        return {path: partial(_tell, self, form, forbidden, *one, path) for path, one in paths.items()}
+
+    def write_tests(self, shards: Iterable[Path], path: Path) -> int:
+        """Gathers what the shards held out, evenly over all, at most `tests`; returns how many."""
+        lines = [line for shard in shards for line in _tests_beside(shard).read_text().splitlines()]
+        some = lines[:: max(1, len(lines) // max(1, self.tests))][: self.tests]
+        write_whole(path, "".join(line + "\n" for line in some))
+        return len(some)
+
+    def is_held_out(self, program: str) -> bool:
+        """Whether the program of this fingerprint is kept for tests."""
+        return int(hashlib.sha256(program.encode()).hexdigest()[:8], 16) < self.held_out * 16**8
+
+
+def _tests_beside(shard: Path) -> Path:
+    return shard.with_suffix("").with_suffix(".tests.jsonl")
+
+
+def _tell(
+    programs: RecordedPrograms,
+    form: Compact,
+    forbidden: frozenset[str],
+    path: Path,
+    count: int,
+    records: slice,
+    shard: Path,
+) -> None:
+    """Writes what is held out of some records, then their episodes."""
+    result, tests = Shard(), {}
+    for stored in map(from_bytes, read_records(path, count, records)):
+        if stored.kind not in ("trace", "step-over"):
+            continue
+        result.python = stored.trace.python
+        if reason := _unfit(programs, form, forbidden, stored):
+            result.dropped[reason] += 1
+        elif programs.is_held_out(stored.program):
+            if stored.kind == "trace":
+                name = f"{stored.origin} {stored.program}"
+                told = {"name": name, "context": stored.trace.context, "text": render(stored.trace)}
+                tests.setdefault(stored.program, json.dumps(told))
+        else:
+            result.programs[FAMILY] += stored.kind == "trace"
+            context = form.context(stored.trace.context)
+            result.episodes.append(episode_of(form, context, stored.trace, over=stored.kind == "step-over"))
+    write_whole(_tests_beside(shard), "".join(line + "\n" for line in tests.values()))
+    write_shard(result, shard)
+
+
+def _unfit(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], stored: Stored) -> str:
+    trace = stored.trace
+    if len(trace.frames) > programs.max_frames:
+        return "recorded: too many frames"
+    try:
+        form.context(trace.context)
+    except ValueError:
+        return "recorded: too many lines of code"
+    if form.trace(trace.context, form.frames(trace)) != trace:
+        return "recorded: not exact in the compact form"
+    return "recorded: in a test set" if fingerprint(trace.context) in forbidden else ""
