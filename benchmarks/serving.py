@@ -107,7 +107,7 @@ def guesses(run: Path, programs: int) -> dict:
     from cwm_jax.inference.engine import Engine
     from cwm_jax.inference.request import Request
     from cwm_jax.model.transformer import rebuilder
-    from cwm_jax.training.state import trained_weights
+    from cwm_jax.training.trained import trained
     from cwm_jax.worldmodel.models.local import LocalModel
 
     model = LocalModel(run)
@@ -115,12 +115,12 @@ def guesses(run: Path, programs: int) -> dict:
     contexts = [json.loads(line)["context"] for line in lines]
     prompts = [tuple(model.vocabulary.encode_segments(model.form.context(context))) for context in contexts]
     requests = [Request(prompt, model.longest, stop_ids=(model.vocabulary.eos_id,)) for prompt in prompts]
-    _, params = trained_weights(run, model.experiment, model.vocabulary.vocab_size)
-    rebuild = rebuilder(model.experiment.model, model.vocabulary.vocab_size)
+    found = trained(run)
+    rebuild = rebuilder(found.model, found.vocabulary.vocab_size)
     config = EngineConfig(slots=1, max_length=4 * model.longest, prefixes=0)
     sides = {
-        "ours": Engine(rebuild, params, replace(config, draft=PromptLookup(4))),
-        "theirs": Engine(rebuild, params, replace(config, draft=NoDraft())),
+        "ours": Engine(rebuild, found.params, replace(config, draft=PromptLookup(4))),
+        "theirs": Engine(rebuild, found.params, replace(config, draft=NoDraft())),
     }
     seconds, answers = {name: [] for name in sides}, {}
     for turn in range(3):

@@ -155,7 +155,14 @@ def from_rows(leaf: str, shape: tuple[int, ...], dtype: np.dtype, rows: Iterable
 def write_huggingface(
     folder: Path, index: WeightsIndex, read: Callable[[str], Part], advance: Callable[[], None]
 ) -> None:
-    """Writes a folder that `transformers` loads as `CwmForCausalLM`; the arguments are those of `write_weights`."""
+    """Writes a folder that `transformers` loads as `CwmForCausalLM`; the arguments are those of `write_weights`.
+
+    Raises:
+      ValueError: the model has parts that CWM has not.
+    """
+    for part in ("conv", "qk_norm"):
+        if (found := getattr(index.model, part)) is not None:
+            raise ValueError(f"ModelConfig.{part}={found}: CWM's weights have no place for it; write --to orbax")
     dtype = next(dtype for dtype in _CODES if str(dtype) == index.dtype)
     files = _share_out(index, dtype)
     shapes = index.parts()

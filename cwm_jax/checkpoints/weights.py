@@ -19,6 +19,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from cwm_jax.files import write_json
+from cwm_jax.model.components import QKNorm, ShortConv
 from cwm_jax.model.rope import Rope
 from cwm_jax.model.transformer import ModelConfig, Params, init_params
 
@@ -35,11 +36,15 @@ class WeightsIndex:
       model: the shape of the model; its attention path, initialisation and scan are those of `ModelConfig()`.
       vocab_size: rows of the embedding.
       dtype: of every array.
+      longest: tokens of the longest row that was trained on; None where nobody tells.
+      step: of training that they come from; 0 where nobody tells.
     """
 
     model: ModelConfig
     vocab_size: int
     dtype: str
+    longest: int | None = None
+    step: int = 0
 
     def parts(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Name of each part -> name of each array in it -> its shape, in the order of the network."""
@@ -56,7 +61,7 @@ class WeightsIndex:
     def save(self, folder: Path) -> None:
         """Writes the index: with it the folder is whole."""
         kept = {name: value for name, value in dataclasses.asdict(self.model).items() if name in SHAPE}
-        write_json(folder / INDEX, {"model": kept, "vocab_size": self.vocab_size, "dtype": self.dtype})
+        write_json(folder / INDEX, {**dataclasses.asdict(self), "model": kept})
 
     @classmethod
     def load(cls, folder: Path) -> "WeightsIndex":
@@ -71,18 +76,21 @@ class WeightsIndex:
             raise FileNotFoundError(f"{folder} holds no {INDEX}; name a folder that `convert --to orbax` wrote")
         try:
             content = json.loads(path.read_text())
-            model = dict(content["model"])
+            model = content["model"]
             model["rope"] = Rope(**model["rope"])
             model["global_layers"] = model["global_layers"] and tuple(model["global_layers"])
-            return cls(ModelConfig(**model), content["vocab_size"], content["dtype"])
+            for part, component in (("conv", ShortConv), ("qk_norm", QKNorm)):
+                if model.get(part) is not None:
+                    model[part] = component(**model[part])
+            return cls(**content | {"model": ModelConfig(**model)})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no index of weights: {error!r}; convert again") from None
 
 
-# The fields of ModelConfig that the released architecture has.
+# The fields of ModelConfig that weights fit or do not.
 SHAPE = (
     *("layers", "d_model", "q_heads", "kv_heads", "head_dim", "d_ff"),
-    *("global_layers", "local_window", "rope", "norm_eps"),
+    *("global_layers", "local_window", "rope", "norm_eps", "conv", "qk_norm"),
 )
 
 

@@ -19,8 +19,10 @@ from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.episodes import step_over
 from cwm_jax.tracing.sources import composed, strawberry
 from cwm_jax.tracing.sources.program import Program, fingerprint
+from cwm_jax.tracing.sources.renaming import renamed
 
 FAMILIES: dict[str, ModuleType] = {strawberry.FAMILY: strawberry, composed.FAMILY: composed}
+TESTS = "tests"  # the folder of the test sets beside rows and in the data of a run
 TEST_SETS = ("new_inputs", "new_programs", "composed", "human_written", "strawberry")
 _TEST_SEEDS = 10**9  # training seeds lie below
 _HUMAN = Path("experiments/tiny/human")  # programs written by hand, for testing only
@@ -35,6 +37,7 @@ class CorpusConfig:
       strawberry, composed: training programs drawn from each family (some are dropped, see the manifest).
       inputs: argument lists a program is run on.
       step_over: share of traces that also give a step-over episode.
+      renamed: share of training programs whose names are replaced by others; those of test programs are never.
       max_frames: longer traces are dropped.
       max_lines: programs with more source lines are dropped.
       tests: programs in each generated test set.
@@ -46,6 +49,7 @@ class CorpusConfig:
     composed: int = 20_000
     inputs: int = 2
     step_over: float = 0.1
+    renamed: float = 0.0
     max_frames: int = 64
     max_lines: int = 20
     tests: int = 240
@@ -55,6 +59,8 @@ class CorpusConfig:
     def __post_init__(self):
         if self.shards < 1 or self.inputs < 1:
             raise ValueError(f"CorpusConfig.shards={self.shards} and inputs={self.inputs} must be at least 1")
+        if not 0 <= self.renamed <= 1:
+            raise ValueError(f"CorpusConfig.renamed={self.renamed} must be from 0 to 1")
 
 
 class Episode(NamedTuple):
@@ -158,8 +164,10 @@ def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, s
     for family in FAMILIES:
         total = getattr(config, family)
         first, last = total * shard // config.shards, total * (shard + 1) // config.shards
-        for program in _programs(config, family, first, last, config.inputs + 1):
-            mark = program.fingerprint
+        for index, program in enumerate(_programs(config, family, first, last, config.inputs + 1), start=first):
+            mark, names = program.fingerprint, Random(f"{config.seed} names {family} {index}")
+            if names.random() < config.renamed:
+                program = renamed(program, names)
             if mark in held_out.programs:
                 result.dropped["in a test set"] += 1
             elif not _fits(config, program):
@@ -210,7 +218,7 @@ def write_tests(config: CorpusConfig, folder: Path) -> dict[str, int]:
     """Records the test sets into `folder/tests/SET.jsonl` (name, context, text); items per set."""
     counts = {}
     for name, named in test_contexts(config).items():
-        path = Path(folder) / "tests" / f"{name}.jsonl"
+        path = Path(folder) / TESTS / f"{name}.jsonl"
         limits = Limits(max_frames=max(1000, config.max_frames))
         by_hand = name in ("human_written", "strawberry")
         items = []

@@ -4,7 +4,7 @@
     out/recorded/           the same of functions that were recorded elsewhere, if there are any
     out/tests/              those that no stage sees
     out/vocabulary.model    one for all stages, trained on every way of telling
-    out/NAME/               the rows of a stage, which `PreparedRows` reads
+    out/NAME/               the rows of a stage, which `PreparedRows` reads, with copies of the tests and the vocabulary
 
 Programs are the generated families and, if named, recorded functions; traces are in the compact form, so that a chain
 can be learnt in minutes on a CPU. A stage may as well be a set of a `Mixture`.
@@ -12,6 +12,7 @@ can be learnt in minutes on a CPU. A stage may as well be a set of a `Mixture`.
 
 import hashlib
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,14 +24,15 @@ from typing import Literal, Protocol
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
 from cwm_jax.data.buckets import Bucket
-from cwm_jax.data.corpus import CorpusConfig, Episode, Shard
+from cwm_jax.data.corpus import TESTS, CorpusConfig, Episode, Shard
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY, record_shards
+from cwm_jax.data.prepare import record_shards
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import MOST_IN_A_ROW, Document, pack, write_rows
 from cwm_jax.files import claim, in_use, write_whole
 from cwm_jax.report.progress import progress
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing import Trace
@@ -192,12 +194,12 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
         except FileNotFoundError:
             pass
         tests = corpus.write_tests(lessons.corpus, folder)
-        paths = {"generated": record_shards(lessons.corpus, lessons.form, workers or lessons.workers, folder)}
+        paths = {"generated": record_shards(lessons.corpus, lessons.form, folder, workers or lessons.workers)}
         if lessons.recorded:
             jobs = lessons.recorded.jobs(lessons.form, corpus.held_out(lessons.corpus).programs, folder / "recorded")
             make_shards("reading recorded programs", jobs, workers or lessons.workers)
             paths["recorded"] = list(jobs)
-            tests["recorded"] = lessons.recorded.write_tests(jobs, folder / "tests" / "recorded.jsonl")
+            tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")
         vocabulary = _vocabulary(lessons, folder, paths)
         told = {stage.name: _Told(stage) for stage in lessons.stages}
         counts: dict[str, Counter] = {"programs": Counter(), "dropped": Counter()}
@@ -280,6 +282,7 @@ class _Told:
         for limit, some in self._buckets.items():
             rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))
         write_whole(folder / VOCABULARY, (folder.parent / VOCABULARY).read_bytes())
+        shutil.copytree(folder.parent / TESTS, folder / TESTS, dirs_exist_ok=True)
         manifest = Manifest(
             rows=rows,
             documents=len(documents),

@@ -21,11 +21,10 @@ from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
 from cwm_jax.files import claim
 from cwm_jax.report.progress import progress
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.shards import make_shards
-
-VOCABULARY = "vocabulary.model"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class DataConfig:
       buckets: lengths of rows in tokens, ascending; a document goes into the shortest that holds it.
       documents_per_row: most documents in one row; 1 is fastest where attention is quadratic on a CPU.
       context_weight: loss weight of the source context, from 0 to 1 (our choice: 0, the context is given).
-      workers: processes that record.
     """
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
@@ -48,7 +46,6 @@ class DataConfig:
     buckets: tuple[int, ...] = (128, 192, 256, 384, 512)
     documents_per_row: int = 1
     context_weight: float = 0.0
-    workers: int = 2
 
     def __post_init__(self):
         if list(self.buckets) != sorted(set(self.buckets)) or not self.buckets:
@@ -59,6 +56,10 @@ class DataConfig:
     @property
     def layout(self) -> tuple[Bucket, ...]:
         return tuple(Bucket(length, length) for length in self.buckets)
+
+    def size_of_vocabulary(self, run: Path) -> int:
+        """Tokens of the vocabulary of a run that made its rows; FileNotFoundError where it has not yet."""
+        return SentencePieceVocabulary.load(Path(run) / "data" / VOCABULARY).vocab_size
 
     def ready(self, out: Path) -> ReadyRows:
         """The rows, made in `out/data` if need be; raises what `prepare` raises."""
@@ -83,19 +84,17 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
         pass
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
-    shards = [corpus.read_shard(path) for path in record_shards(config.corpus, config.form, config.workers, folder)]
+    shards = [corpus.read_shard(path) for path in record_shards(config.corpus, config.form, folder)]
     return _tokenise(config, folder, settings, shards, tests, started)
 
 
 def _settings(config: DataConfig) -> str:
-    """A hash of what shapes the data; how many processes record it does not."""
-    shaping = plain(config)
-    del shaping["workers"]
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+    """A hash of what shapes the data."""
+    return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
 
 
-def record_shards(config: CorpusConfig, form: Compact, workers: int, folder: Path) -> list[Path]:
-    """Records the programs whose shards are not in `folder` yet; the files of all shards."""
+def record_shards(config: CorpusConfig, form: Compact, folder: Path, workers: int = 0) -> list[Path]:
+    """Records the programs whose shards are not in `folder` yet, in so many processes; the files of all shards."""
     held_out = corpus.held_out(config)
     shards = {corpus.shard_path(folder, shard): shard for shard in range(config.shards)}
     jobs = {path: partial(corpus.record_shard, config, form, shard, folder, held_out) for path, shard in shards.items()}

@@ -1,14 +1,15 @@
 """Rows that were prepared elsewhere, such as those of CWM's stages."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from cwm_jax.data.buckets import Bucket, ReadyRows, RowSet
+from cwm_jax.data.corpus import TESTS
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Drawn, ResolvedMixture
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.files import write_whole
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import VOCABULARY, load_vocabulary
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,12 @@ class PreparedRows:
         windows = (window if window < length else None for window in self.windows)
         return tuple(Bucket(limit, length, window) for limit, window in zip(self.buckets, windows))
 
+    def size_of_vocabulary(self, run: Path) -> int:
+        """Tokens of the vocabulary that made the rows."""
+        return self.vocabulary_size
+
     def ready(self, out: Path) -> ReadyRows:
-        """The rows. Where their vocabulary lies beside them, the run takes a copy, to be served and reinforced with.
+        """The rows. The run takes copies of a vocabulary and of test sets that lie beside them, to be used with these.
 
         Args:
           out: the folder of the run.
@@ -58,7 +63,7 @@ class PreparedRows:
                     f"{one.folder} holds rows of buckets {sorted(held)}, PreparedRows.buckets={self.buckets}; bind "
                     f"PreparedRows.buckets = {tuple(sorted(held))}"
                 )
-        self._take_vocabulary(sets[0].folder / VOCABULARY, Path(out) / "data" / VOCABULARY)
+        self._take(sets[0].folder, Path(out) / "data")
         return ReadyRows(sets, self.layout, self.vocabulary_size)
 
     def _sets(self) -> tuple[RowSet, ...]:
@@ -76,16 +81,18 @@ class PreparedRows:
                 "of packed rows, or of a mixture of them"
             ) from None
 
-    def _take_vocabulary(self, beside: Path, place: Path) -> None:
-        """Copies the vocabulary of the rows to the run, if it lies `beside` them."""
-        if beside.exists():
-            size = load_vocabulary(beside).vocab_size
+    def _take(self, beside: Path, data: Path) -> None:
+        """Copies what lies beside the rows to the run: their vocabulary, which must fit, and test sets."""
+        if (vocabulary := beside / VOCABULARY).exists():
+            size = load_vocabulary(vocabulary).vocab_size
             if size != self.vocabulary_size:
                 raise ValueError(
-                    f"{beside} has {size} tokens, PreparedRows.vocabulary_size={self.vocabulary_size}; bind "
+                    f"{vocabulary} has {size} tokens, PreparedRows.vocabulary_size={self.vocabulary_size}; bind "
                     f"PreparedRows.vocabulary_size = {size}"
                 )
-            write_whole(place, beside.read_bytes())
+            write_whole(data / VOCABULARY, vocabulary.read_bytes())
+        if (beside / TESTS).exists():
+            shutil.copytree(beside / TESTS, data / TESTS, dirs_exist_ok=True)
 
 
 def _unchanged(folder: Path, drawn: Drawn) -> Manifest:

@@ -19,10 +19,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from cwm_jax import config
 from cwm_jax.checkpoints.fingerprint import fingerprint
+from cwm_jax.data.corpus import TESTS
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.envs.env import Env, Reward, Score, Task
 from cwm_jax.envs.traces import OutputPrediction, ReasonedOutput, TracePrediction
 from cwm_jax.evaluation.scores import interval
@@ -36,11 +35,10 @@ from cwm_jax.report.progress import progress
 from cwm_jax.rl import cli as rl_cli
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.policy import PolicyReader
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import VOCABULARY, load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.tracing.sources import program
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
+from cwm_jax.training.trained import trained
 
 STAGES = ("pretrain", "midtrain", "sft", "rl")
 
@@ -114,7 +112,7 @@ def evaluate_chain(out: Path) -> dict[str, Any]:
     with in_use(out):
         rl = rl_cli.load([str(out / "rl" / "config.gin")], [])
         vocabulary = load_vocabulary(out / "data" / VOCABULARY)
-        tasks = unseen(out / "data" / "tests" / "new_programs.jsonl", rl)
+        tasks = unseen(out / "data" / TESTS / "new_programs.jsonl", rl)
         measures = measures_of(rl, vocabulary)
         stages = [_stage(out, stage, rl, vocabulary, measures, tasks) for stage in STAGES]
         results = {"stages": stages, "example": tasks[0].args["context"], "minutes": _minutes(out, stages)}
@@ -153,12 +151,10 @@ def measures_of(rl: Rl, vocabulary: Vocabulary) -> list[Measure]:
     return [*greedy, Measure("reward", rewarded, environment.reward, rl.examining.temperature)]
 
 
-def trained(run: Path) -> Weights:
-    """What a run of `train` came to; raises FileNotFoundError where it has no checkpoint or no vocabulary."""
-    experiment = config.load([run / "config.gin"], [], Experiment)
-    vocabulary = load_vocabulary(run / "data" / VOCABULARY)
-    step, params = trained_weights(run, experiment, vocabulary.vocab_size)
-    return Weights(step, experiment.model, vocabulary, params)
+def learnt(run: Path) -> Weights:
+    """What a run of `train` came to; raises as `trained`."""
+    found = trained(run)
+    return Weights(found.step, found.model, found.vocabulary, found.params)
 
 
 def reinforced(run: Path, rl: Rl) -> Weights:
@@ -178,7 +174,7 @@ def _stage(
 ) -> dict[str, Any]:
     """What is told of a stage; its measurements from the file, if they are of these weights and programs."""
     run, path = out / stage, out / "measured" / f"{stage}.json"
-    weights = reinforced(run, rl) if stage == STAGES[-1] else trained(run)
+    weights = reinforced(run, rl) if stage == STAGES[-1] else learnt(run)
     if weights.vocabulary.fingerprint != vocabulary.fingerprint:
         raise ValueError(f"{run} has another vocabulary than {out / 'data'}; run the chain again in a new folder")
     mark = _mark(weights, rl, tasks)

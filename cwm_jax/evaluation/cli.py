@@ -81,7 +81,8 @@ def _evaluate_run(out: Path) -> int:
     from cwm_jax.evaluation.run_tests import evaluate
 
     results = evaluate(out)
-    example = next(item for item in _items(out / "predictions.jsonl") if item["set"] == "strawberry")
+    items = _items(out / "predictions.jsonl")
+    example = next((item for item in items if item["set"] == "strawberry"), items[0])
     print_trace(example["predicted"], example["actual"])
     print_results(results)
     print(f"report: {run_report(out)}")

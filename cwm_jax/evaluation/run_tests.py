@@ -31,23 +31,38 @@ def evaluate(run: Path) -> dict[str, Any]:
 
     Returns:
       `results.json`.
+
+    Raises:
+      FileNotFoundError: no test set lies beside the rows of the run.
     """
     run = Path(run)
     model = LocalModel(run)
-    sets = {name: _one_set(model, run, name) for name in TEST_SETS}
-    items = [item for name in TEST_SETS for item in sets[name]["items"]]
+    sets = {name: _one_set(model, run, name) for name in _names(model.tests)}
+    items = [item for one in sets.values() for item in one["items"]]
     write_whole(run / "predictions.jsonl", "".join(json.dumps(item) + "\n" for item in items))
     scores = {name: one["scores"] for name, one in sets.items()}
     write_json(run / "evaluation.json", {"sets": {name: one for name, one in scores.items() if name != "strawberry"}})
     results = json.loads((run / "results.json").read_text())
     for name, one in scores.items():
         results[name] = {key: one[key] for key in ("exact", "frames_exact", "n")}
-    results["strawberry"] = {"exact": scores["strawberry"]["exact"] == 1.0}
+    if "strawberry" in scores:
+        results["strawberry"] = {"exact": scores["strawberry"]["exact"] == 1.0}
     minutes = results["minutes"]
     minutes["predict"] = sum(one["seconds"] for one in sets.values()) / 60
     minutes["total"] = minutes["record"] + minutes["train"] + minutes["predict"]
     write_json(run / "results.json", results)
     return results
+
+
+def _names(tests: Path) -> list[str]:
+    """Those of the test sets of a run, the best-known ones first."""
+    there = {path.stem for path in tests.glob("*.jsonl")}
+    if not there:
+        raise FileNotFoundError(
+            f"{tests} holds no test sets: those that `prepare` records lie beside its rows; measure such a run with "
+            "--suite traces-cruxeval"
+        )
+    return [*(name for name in TEST_SETS if name in there), *sorted(there - set(TEST_SETS))]
 
 
 def _one_set(model: LocalModel, run: Path, name: str) -> dict[str, Any]:
@@ -56,7 +71,7 @@ def _one_set(model: LocalModel, run: Path, name: str) -> dict[str, Any]:
     if path.exists() and (saved := json.loads(path.read_text()))["step"] == model.step:
         return saved
     started = time.monotonic()
-    tests = [json.loads(line) for line in (run / "data" / "tests" / f"{name}.jsonl").read_text().splitlines()]
+    tests = [json.loads(line) for line in (model.tests / f"{name}.jsonl").read_text().splitlines()]
     predictions = []
     with progress(f"predicting {name.replace('_', ' ')}", len(tests), unit="traces") as bar:
         for predicted in WorldModel(model).predict([test["context"] for test in tests]):

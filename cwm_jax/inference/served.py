@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cwm_jax import config
 from cwm_jax.checkpoints.weights import SHAPE, WeightsReader
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.engine import Engine
 from cwm_jax.model.meshes import MESHES, MeshName
@@ -22,13 +20,9 @@ from cwm_jax.model.quantized import quantized
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, Params, Transformer, rebuilder
 from cwm_jax.report.progress import progress
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import find_vocabulary, load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
-
-RELEASED = ("tokenizer.model", "tokenizer.json")
-"""The release's names of its vocabulary, in its own form and in Hugging Face's."""
+from cwm_jax.training.trained import trained
 
 
 @dataclass(frozen=True)
@@ -170,16 +164,11 @@ def _run(serve: Serve, folder: Path) -> Loaded:
     """The newest checkpoint of a run."""
     if serve.mesh_shape.devices > 1:
         raise ValueError(f"Serve.mesh={serve.mesh} cuts weights, a run's are served whole; `export` {folder} first")
-    experiment = config.load([folder / "config.gin"], [], Experiment)
-    path = folder / "data" / VOCABULARY
-    if not path.exists():
-        raise ValueError(f"{folder} learnt rows prepared elsewhere; `export` it and put their vocabulary beside")
-    vocabulary = load_vocabulary(path)
-    _check_shape(serve, experiment.model, vocabulary.vocab_size)
-    step, params = trained_weights(folder, experiment, vocabulary.vocab_size)
-    params = serve.weights(jax.tree.map(lambda weight: weight.astype(serve.compute), params))
-    rebuild = rebuilder(experiment.model, vocabulary.vocab_size)
-    return Loaded(vocabulary, rebuild, params, f"{vocabulary.fingerprint} {step}", step)
+    run = trained(folder)
+    _check_shape(serve, run.model, run.vocabulary.vocab_size)
+    params = serve.weights(jax.tree.map(lambda weight: weight.astype(serve.compute), run.params))
+    rebuild = rebuilder(run.model, run.vocabulary.vocab_size)
+    return Loaded(run.vocabulary, rebuild, params, run.identity, run.step)
 
 
 def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> Loaded:
@@ -191,14 +180,11 @@ def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> 
     """
     reader = WeightsReader(folder)
     index = reader.index
-    path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)
-    if path is None:
-        raise FileNotFoundError(
-            f"{folder} holds no vocabulary; copy {' or '.join(RELEASED)} of the release there, or {VOCABULARY} of a run"
-        )
-    vocabulary = load_vocabulary(path)
+    vocabulary = load_vocabulary(find_vocabulary(folder))
     if vocabulary.vocab_size != index.vocab_size:
-        raise ValueError(f"{path} has {vocabulary.vocab_size} tokens, the weights in {folder} {index.vocab_size}")
+        raise ValueError(
+            f"the vocabulary in {folder} has {vocabulary.vocab_size} tokens, the weights {index.vocab_size}"
+        )
     _check_shape(serve, index.model, index.vocab_size)
 
     params: Params = {"blocks": {}}
@@ -214,7 +200,7 @@ def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> 
                 for leaf, array in held.items():
                     params["blocks"][leaf] = (*params["blocks"].get(leaf, ()), array)
             bar.update(done)
-    return Loaded(vocabulary, rebuilder(index.model, index.vocab_size), params, _mark(folder))
+    return Loaded(vocabulary, rebuilder(index.model, index.vocab_size), params, _mark(folder), index.step)
 
 
 def _mark(folder: Path) -> str:

@@ -17,7 +17,6 @@ from typing import Any
 from cwm_jax import config
 from cwm_jax.cluster import ADDRESS_HELP
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.files import in_use, write_json, write_whole
@@ -28,6 +27,7 @@ from cwm_jax.rl import cli
 from cwm_jax.rl.experiment import Rl
 from cwm_jax.rl.rejection import SOLVE_RATES, Rejection, sift
 from cwm_jax.rl.spool import Spool
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.loop import train
 from cwm_jax.training.optimizers import AdamW, Muon

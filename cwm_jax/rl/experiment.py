@@ -10,13 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from cwm_jax import config
-from cwm_jax.checkpoints.weights import SHAPE, WeightsReader
-from cwm_jax.data.prepare import VOCABULARY
+from cwm_jax.checkpoints.weights import INDEX, SHAPE, WeightsReader
 from cwm_jax.data.stream import StreamConfig
 from cwm_jax.envs.env import EnvConfig, PassOnly, Reward
 from cwm_jax.envs.reverse import Reverse
 from cwm_jax.inference.config import EngineConfig
-from cwm_jax.inference.served import RELEASED
 from cwm_jax.model.meshes import MESHES, MeshName
 from cwm_jax.model.sharding import MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, init_params
@@ -26,7 +24,7 @@ from cwm_jax.rl.examiner import Examining
 from cwm_jax.rl.learner import Learning
 from cwm_jax.rl.rollout import Drawing
 from cwm_jax.rl.sampler import Playground, Sampling
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import VOCABULARY, find_vocabulary, load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import SkipBadSteps
@@ -152,15 +150,14 @@ class Rl:
             model = config.load([folder / "config.gin"], [], Experiment).model
             path = folder / "data" / VOCABULARY
             return Start(model, Weights(str(folder)), path if path.exists() else None)
-        path = next((folder / name for name in (*RELEASED, VOCABULARY) if (folder / name).exists()), None)
-        if path is None:
+        if not (folder / INDEX).exists():
             raise FileNotFoundError(
                 f"Rl.checkpoint={self.checkpoint} is neither a run's folder nor one of weights with a vocabulary; "
                 "make a run with `make run`"
             )
         there = WeightsReader(folder).index.model
         model = replace(self.model, **{name: getattr(there, name) for name in SHAPE})
-        return Start(model, Weights(str(folder)), path)
+        return Start(model, Weights(str(folder)), find_vocabulary(folder))
 
     @cached_property
     def training(self) -> Experiment:

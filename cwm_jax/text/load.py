@@ -10,6 +10,21 @@ from google.protobuf.message import DecodeError
 from cwm_jax.text.llama3 import Llama3Vocabulary
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, Vocabulary
 
+VOCABULARY = "vocabulary.model"
+"""The name of a vocabulary that was trained here, beside the rows, the run or the weights that have it."""
+RELEASED = ("tokenizer.model", "tokenizer.json")
+"""The release's names of its vocabulary, in its own form and in Hugging Face's."""
+
+
+def find_vocabulary(folder: str | os.PathLike) -> Path:
+    """The file of a vocabulary in a folder, of the release or trained here; FileNotFoundError where there is none."""
+    for name in (*RELEASED, VOCABULARY):
+        if (path := Path(folder) / name).exists():
+            return path
+    raise FileNotFoundError(
+        f"{folder} holds no vocabulary; copy {' or '.join(RELEASED)} of the release there, or {VOCABULARY} of a run"
+    )
+
 
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """Reads a SentencePiece model that was trained here, a file of Llama-3 ranks, or the `tokenizer.json` that Hugging

@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from cwm_jax import config
 from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
+from cwm_jax.files import write_whole
+from cwm_jax.text.load import VOCABULARY
+from cwm_jax.training.trained import newest
 
 
 def main(argv: list[str]) -> int:
@@ -27,21 +27,17 @@ def main(argv: list[str]) -> int:
 
 
 def export(run: Path, destination: Path, to: str, dtype: str) -> tuple[int, WeightsIndex]:
-    """Writes the weights of the newest checkpoint; its step, and what was written.
+    """Writes the weights of the newest checkpoint, beside them their vocabulary; its step, and what was written.
 
     Raises:
       FileNotFoundError: `run` is no run, or has no checkpoint.
       ValueError: `destination` exists, or the model has parts that CWM has not.
     """
     run = Path(run)
-    if not (run / "config.gin").exists():
-        raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
-    experiment = config.load([run / "config.gin"], [], Experiment)
-    for part in ("conv", "qk_norm"):
-        if (found := getattr(experiment.model, part)) is not None:
-            raise ValueError(f"ModelConfig.{part}={found}: CWM's weights have no place for it; train without")
-    vocab_size = experiment.data.ready(run).vocab_size
-    step, params = trained_weights(run, experiment, vocab_size)
-    index = WeightsIndex(experiment.model, vocab_size, dtype)
+    experiment, step, params = newest(run)
+    longest = max(experiment.data.buckets)
+    index = WeightsIndex(experiment.model, params["embed"].shape[0], dtype, longest, step)
     convert(ParamsReader(index, params), Path(destination), to, f"{run.absolute()} {step}")
+    if (vocabulary := run / "data" / VOCABULARY).exists():
+        write_whole(Path(destination) / VOCABULARY, vocabulary.read_bytes())
     return step, index

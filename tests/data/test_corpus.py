@@ -1,16 +1,21 @@
 """Splits by program, from what lies on disk; resuming; step-over events carry no loss."""
 
+import ast
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cwm_jax.data.corpus import CorpusConfig, read_shard, shard_path
-from cwm_jax.data.prepare import VOCABULARY, DataConfig, prepare
+from cwm_jax.data.corpus import CorpusConfig, held_out, read_shard, record_shard, shard_path
+from cwm_jax.data.corpus import test_contexts as contexts_of_tests
+from cwm_jax.data.prepare import DataConfig, prepare
 from cwm_jax.data.rows import RowFile
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import parse
+from cwm_jax.tracing.sources import values
 from cwm_jax.tracing.sources.program import fingerprint
 
 CONFIG = DataConfig(
@@ -47,6 +52,25 @@ def test_no_test_program_is_in_the_training_set(prepared):
     for name in ("new_programs", "composed", "human_written", "strawberry"):
         tests = {fingerprint(item["context"]) for item in items_of(folder, name)}
         assert tests and not tests & training, name
+
+
+def test_some_programs_have_other_names_and_those_of_tests_their_own(prepared, tmp_path):
+    usual = {name for names in values.NAMES.values() for name in names} | {"main"}
+
+    def bound(source):
+        return {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
+
+    def share(config):
+        record_shard(config, CONFIG.form, 0, tmp_path, held_out(config))
+        found = [bound(episode.source) for episode in read_shard(shard_path(tmp_path, 0)).episodes]
+        return sum(not names <= usual for names in found) / len(found)
+
+    shares = [share(replace(CONFIG.corpus, renamed=renamed)) for renamed in (0.0, 0.5, 1.0)]
+    assert shares[0] == 0 and 0.3 < shares[1] < 0.7 and shares[2] > 0.9
+    with pytest.raises(ValueError, match=r"CorpusConfig.renamed=1.5"):
+        replace(CONFIG.corpus, renamed=1.5)
+    contexts = [contexts_of_tests(replace(CONFIG.corpus, renamed=renamed)) for renamed in (0.0, 1.0)]
+    assert contexts[0] == contexts[1]
 
 
 def test_new_inputs_are_known_programs_with_unseen_arguments(prepared):

@@ -10,9 +10,9 @@ import pytest
 from cwm_jax.data.corpus import CorpusConfig, read_shard, shard_path
 from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons, symbols
 from cwm_jax.data.manifest import Manifest
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.rows import RowFile
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Isolation, record
@@ -127,12 +127,14 @@ def test_a_share_is_of_programs_and_the_same_every_time(made, episodes):
     assert some == [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes)]
 
 
-def test_a_run_takes_the_vocabulary_beside_its_rows(made, tmp_path):
+def test_a_run_takes_the_vocabulary_and_the_tests_beside_its_rows(made, tmp_path):
     folder = made[0] / "traces"
     size = SentencePieceVocabulary.load(folder / VOCABULARY).vocab_size
     rows = PreparedRows(str(folder), size, buckets=(256, 1024), windows=(256, 1024))
     assert rows.ready(tmp_path).vocab_size == size
     assert (tmp_path / "data" / VOCABULARY).read_bytes() == (folder / VOCABULARY).read_bytes()
+    taken = {path.name: path.read_bytes() for path in (tmp_path / "data" / "tests").iterdir()}
+    assert taken == {path.name: path.read_bytes() for path in (made[0] / "tests").iterdir()} and len(taken) == 5
     with pytest.raises(ValueError, match=f"bind PreparedRows.vocabulary_size = {size}"):
         replace(rows, vocabulary_size=size + 1).ready(tmp_path)
 

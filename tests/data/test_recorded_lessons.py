@@ -10,10 +10,10 @@ import pytest
 from cwm_jax.data.corpus import CorpusConfig, read_shard
 from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons
 from cwm_jax.data.mixture import Group, MixedSet, Mixture, resolve
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import RowFile
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import RETURN_SEP, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import parse

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from cwm_jax.data.corpus import read_shard, shard_path
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.envs.env import Score, Task, Transition
 from cwm_jax.evaluation.chain import STAGES, Measure
 from cwm_jax.report.chain import overview
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import VOCABULARY, load_vocabulary
+from cwm_jax.tracing.compact import Compact
+from cwm_jax.worldmodel.models.local import LocalModel
 
 ROOT = Path(__file__).parents[2]
 MODEL = ("ModelConfig.layers=1", "ModelConfig.d_model=32", "ModelConfig.q_heads=1", "ModelConfig.kv_heads=1",
@@ -99,6 +100,18 @@ def test_every_stage_goes_on_from_the_last_and_the_table_tells_what_it_changed(c
         assert all(cell in printed for cell in row[1:])
     page = (out / "report.html").read_text()
     assert "what each stage changed" in page and all(row[0] in page for row in overview(results))
+
+
+def test_a_stage_is_used_and_measured_as_any_run(chain):
+    out, _ = chain
+    model = LocalModel(out / "midtrain")
+    assert model.form == Compact() and model.longest == 1024
+    command = [sys.executable, "-m", "cwm_jax", "evaluate", "--out", str(out / "midtrain")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((out / "midtrain" / "results.json").read_text())
+    tests = out / "data" / "tests"
+    assert results["new_programs"]["n"] == len((tests / "new_programs.jsonl").read_text().splitlines())
 
 
 def test_what_was_measured_is_not_measured_again(chain):

@@ -9,11 +9,10 @@ import pytest
 from served_models import MODEL, SHAPES, vocabulary, weights, write_served
 
 from cwm_jax.__main__ import main
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.inference.request import Request
 from cwm_jax.inference.served import AsStored, Int8, Serve, load, load_weights
 from cwm_jax.model.sharding import MeshShape
-from cwm_jax.text.load import load_vocabulary
+from cwm_jax.text.load import VOCABULARY, load_vocabulary
 
 KNOWN = vocabulary()
 
@@ -74,4 +73,4 @@ def test_what_cannot_be_served_is_explained(folder, tmp_path, capsys):
     (bare / "vocabulary.model").write_bytes((folder / "vocabulary.model").read_bytes())
     index = json.loads((bare / "weights.json").read_text())
     (bare / "weights.json").write_text(json.dumps(index | {"vocab_size": 7}))
-    assert "the weights in" in told("--checkpoint", bare)
+    assert "330 tokens, the weights 7" in told("--checkpoint", bare)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -206,11 +207,11 @@ CorpusConfig.tests = 6
 """
 
 
-def prepare(tmp_path: Path, name: str, *more: str) -> tuple[subprocess.Popen, Path]:
+def prepare(tmp_path: Path, name: str, *more: str, before: Sequence[str] = ()) -> tuple[subprocess.Popen, Path]:
     gin = tmp_path / "small.gin"
     gin.write_text(GIN)
-    command = [sys.executable, "-m", "cwm_jax", "prepare", f"--gin_file={gin}", "--out", str(tmp_path / name), *more]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE), tmp_path / name / "data"
+    command = [sys.executable, "-m", "cwm_jax", "prepare", f"--gin_file={gin}", "--out", str(tmp_path / name)]
+    return subprocess.Popen([*before, *command, *more], text=True, stderr=subprocess.PIPE), tmp_path / name / "data"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -241,7 +242,7 @@ def test_a_node_that_dies_changes_no_byte(machines, tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert all(path.stat().st_mtime_ns == when for path, when in before.items()), "a finished shard was made again"
-    process, alone = prepare(tmp_path, "alone", "--gin.DataConfig.workers=1")
+    process, alone = prepare(tmp_path, "alone", before=["taskset", "-c", str(min(os.sched_getaffinity(0)))])
     assert process.wait(timeout=120) == 0
     assert digests(folder) == digests(alone)
     counted = [json.loads((one / "manifest.json").read_text()) for one in (folder, alone)]

@@ -63,11 +63,9 @@ def saved_steps(out: Path) -> list[int]:
 def weights(out: Path):
     import jax
 
-    from cwm_jax.training.state import trained_weights
-    from cwm_jax.worldmodel.models.local import LocalModel
+    from cwm_jax.training.trained import newest
 
-    model = LocalModel(out)
-    step, params = trained_weights(out, model.experiment, model.vocabulary.vocab_size)
+    _, step, params = newest(out)
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 

@@ -23,7 +23,7 @@ def run(*args):
 
 def final_weights(gin_file, out):
     from cwm_jax import config
-    from cwm_jax.data.prepare import VOCABULARY
+    from cwm_jax.text.load import VOCABULARY
     from cwm_jax.text.vocabulary import SentencePieceVocabulary
     from cwm_jax.training.experiment import Experiment
     from cwm_jax.training.state import trained_weights

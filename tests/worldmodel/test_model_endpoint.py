@@ -13,10 +13,10 @@ from random import Random
 
 import pytest
 
-from cwm_jax.data.prepare import VOCABULARY
 from cwm_jax.sandbox import Isolation
 from cwm_jax.text import special_tokens as st
 from cwm_jax.text.llama3 import Llama3Vocabulary
+from cwm_jax.text.load import VOCABULARY
 from cwm_jax.tracing.cwm_text import CwmText
 from cwm_jax.tracing.language import EVENT_OF, TraceSyntaxError
 from cwm_jax.tracing.sources import composed, strawberry

@@ -20,9 +20,8 @@ from cwm_jax.text import special_tokens as st
 from cwm_jax.text.load import load_vocabulary
 from cwm_jax.text.pieces import fragments_of_ids, pieces_of_ids, pieces_of_text
 from cwm_jax.text.streams import partial as partial_end
-from cwm_jax.tracing.compact import Compact
-from cwm_jax.tracing.cwm_text import CwmText
-from cwm_jax.worldmodel.models.model import Ask, CannotDo, Forced, Form, Question, Said
+from cwm_jax.worldmodel.models.forms import form_of
+from cwm_jax.worldmodel.models.model import Ask, CannotDo, Forced, Question, Said
 
 _PROBE = 16  # control tokens; read as plain text they are several tokens each
 _NO_SYMBOLS = "reads control tokens in prompts as plain text; give the file of its vocabulary with --vocabulary"
@@ -68,9 +67,7 @@ class Endpoint:
         self._longest: int | None = getattr(listed[self._model], "max_model_len", None)
         self.name = self._model
         self.subject = f"{self._model} at {self._url}"
-        self.form: Form = CwmText()
-        if self._vocabulary and set(Compact.control_symbols) <= set(self._vocabulary.control_tokens):
-            self.form = Compact()
+        self.form = form_of(self._vocabulary)
         told = [str(getattr(listed[self._model], name, "")) for name in ("weights", "weights_version")]
         read_by = self._vocabulary.fingerprint if self._vocabulary else "text"
         self.identity = " ".join([self.subject, *told, type(self.form).__name__, read_by])

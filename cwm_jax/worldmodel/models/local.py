@@ -9,62 +9,45 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Literal
 
-from cwm_jax import config as configuration
-from cwm_jax.data.prepare import VOCABULARY, DataConfig
+from cwm_jax.data.corpus import TESTS
 from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Completion, Request, Token
 from cwm_jax.inference.streams import Streams
 from cwm_jax.model.transformer import rebuilder
 from cwm_jax.text.pieces import fragments_of_ids, pieces_of_ids
-from cwm_jax.text.vocabulary import SentencePieceVocabulary
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
+from cwm_jax.training.trained import trained
+from cwm_jax.worldmodel.models.forms import form_of
 from cwm_jax.worldmodel.models.model import Ask, CannotDo, Forced, Question, Said
 
 _LONGEST_PROMPT = 4  # times the longest row trained on; beyond, memory grows and nothing right comes out
 
 
 class LocalModel:
-    """A `Model` that answers with the newest checkpoint of a run.
+    """A `Model` that answers with the newest checkpoint of a run, or with exported weights.
 
     Attributes:
-      experiment: the configuration that it was trained with.
       step: training steps of the checkpoint.
       vocabulary: its vocabulary.
       engine: answers with it.
     """
 
-    def __init__(self, run: Path):
-        """Loads it.
-
-        Raises:
-          FileNotFoundError: the folder is no run, or holds no checkpoint yet.
-          ValueError: its data was prepared elsewhere, so that its vocabulary and form of traces are not known here.
-        """
-        run = Path(run)
-        if not (run / "config.gin").exists():
-            raise FileNotFoundError(
-                f"{run} holds no config.gin; name the folder that `train --out` wrote; weights without one are for "
-                "`serve --checkpoint`, and then --endpoint here"
-            )
-        self.experiment = configuration.load([run / "config.gin"], [], Experiment)
-        if not isinstance(self.experiment.data, DataConfig):
-            raise ValueError(f"{run} learnt rows prepared elsewhere; name a run that recorded its own programs")
-        self.form = self.experiment.data.form
-        self.vocabulary = SentencePieceVocabulary.load(run / "data" / VOCABULARY)
-        self.step, params = trained_weights(run, self.experiment, self.vocabulary.vocab_size)
-        rebuild = rebuilder(self.experiment.model, self.vocabulary.vocab_size)
-        self.longest = max(self.experiment.data.buckets)
+    def __init__(self, folder: Path):
+        """Loads it; raises as `trained`."""
+        folder = Path(folder)
+        found = trained(folder)
+        self.vocabulary, self.step, self.longest = found.vocabulary, found.step, found.longest
+        self.form = form_of(found.vocabulary)
+        rebuild = rebuilder(found.model, found.vocabulary.vocab_size)
         config = EngineConfig(max_length=(_LONGEST_PROMPT + 1) * self.longest)
         # Most sequences are no longer than two rows; one of any length fits.
         pages = config.slots * math.ceil(2 * self.longest / config.page)
-        self.engine = Engine(rebuild, params, replace(config, pages=pages))
+        self.engine = Engine(rebuild, found.params, replace(config, pages=pages))
         self._turn = threading.RLock()  # one thread steps an engine
-        self.subject = f"the run {run.resolve().name}"
+        self.subject = f"the run {folder.resolve().name}"
         self.name = f"{self.subject}, step {self.step:,}"
-        self.identity = f"{self.vocabulary.fingerprint} {self.step}"
-        self.tests = run / "data" / "tests"
+        self.identity = found.identity
+        self.tests = folder / "data" / TESTS
 
     def complete(self, asks: Sequence[Ask]) -> Iterator[Said]:
         """The answers, at most as long as the longest row trained on."""

@@ -1,0 +1,75 @@
+"""Weights in use: those of a run of `train`, or of a folder of weights, with all that asking them takes."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from cwm_jax import config
+from cwm_jax.checkpoints.weights import INDEX, WeightsReader, stacked
+from cwm_jax.model.transformer import ModelConfig, Params
+from cwm_jax.text.load import find_vocabulary, load_vocabulary
+from cwm_jax.text.vocabulary import Vocabulary
+from cwm_jax.training.experiment import Experiment
+from cwm_jax.training.state import trained_weights
+
+
+class Trained(NamedTuple):
+    """A model as its folder holds it.
+
+    Attributes:
+      model: its shape.
+      vocabulary: of its text.
+      longest: tokens of the longest row that it was trained on.
+      step: of training that it comes from; 0 where nobody tells.
+      params: the weights, float32, on one device, adapters merged.
+    """
+
+    model: ModelConfig
+    vocabulary: Vocabulary
+    longest: int
+    step: int
+    params: Params
+
+    @property
+    def identity(self) -> str:
+        """Tells them from others of the same folder."""
+        return f"{self.vocabulary.fingerprint} {self.step}"
+
+
+def trained(folder: Path) -> Trained:
+    """The newest checkpoint of a run, or a folder of weights that a run was exported to, with its vocabulary.
+
+    Raises:
+      FileNotFoundError: there is no such thing, no checkpoint yet, or no vocabulary.
+      ValueError: it is damaged, or does not tell how long its rows were, as weights that were converted.
+    """
+    folder = Path(folder)
+    if (folder / "config.gin").exists():
+        vocabulary = load_vocabulary(find_vocabulary(folder / "data"))
+        experiment, step, params = newest(folder)
+        return Trained(experiment.model, vocabulary, max(experiment.data.buckets), step, params)
+    if not (folder / INDEX).exists():
+        raise FileNotFoundError(
+            f"{folder} is neither the folder of a run, with its config.gin, nor one of weights, with {INDEX}; name one "
+            "that `train --out` or `export` wrote"
+        )
+    reader = WeightsReader(folder)
+    index = reader.index
+    if index.longest is None:
+        raise ValueError(f"{folder} holds weights that were converted; serve them, and name the server: --endpoint URL")
+    params = stacked(reader, lambda name, array: jnp.asarray(array, jnp.float32))
+    return Trained(index.model, load_vocabulary(find_vocabulary(folder)), index.longest, index.step, params)
+
+
+def newest(run: Path) -> tuple[Experiment, int, Params]:
+    """Configuration, step and weights of a run's newest checkpoint.
+
+    Raises:
+      FileNotFoundError: the folder is no run, or holds no checkpoint yet.
+    """
+    run = Path(run)
+    if not (run / "config.gin").exists():
+        raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
+    experiment = config.load([run / "config.gin"], [], Experiment)
+    return experiment, *trained_weights(run, experiment, experiment.data.size_of_vocabulary(run))
