@@ -80,8 +80,8 @@ class Cell(NamedTuple):
         groups, members = 8, 8
         begun = groups * (self.staleness + 1)
         changes = {
-            "Rl.steps": 600, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
-            "AdamW.peak_lr": 1.5e-3, "WarmupConstantDecay.decay": 0.3,
+            "Rl.steps": 900, "Rl.checkpoint_every": 10_000, "Rl.seed": self.seed, "Curriculum.seed": self.seed,
+            "AdamW.peak_lr": 1e-3, "WarmupConstantDecay.decay": 0.3,
             "Admission.staleness": self.staleness, "Admission.groups": groups, "Batching.groups": groups,
             "Examining.every": 25, "Batching.rows": 12, "Batching.tokens": 768, "Stale.oldest": self.staleness,
             "Drawing.kv": f'"{self.kv}"', "Sampling.members": members, "Sampling.groups": begun,
