@@ -54,13 +54,13 @@ def evaluate(run: Path) -> dict[str, Any]:
     return results
 
 
-def _names(tests: Path) -> list[str]:
+def _names(tests: Path | None) -> list[str]:
     """Those of the test sets of a run, the best-known ones first."""
-    there = {path.stem for path in tests.glob("*.jsonl")}
+    there = {path.stem for path in tests.glob("*.jsonl")} if tests else set()
     if not there:
         raise FileNotFoundError(
-            f"{tests} holds no test sets: those that `prepare` records lie beside its rows; measure such a run with "
-            "--suite traces-cruxeval"
+            "the run has no test sets in data/tests: those that `prepare` records lie beside its rows; measure it "
+            "with --suite traces-cruxeval"
         )
     return [*(name for name in TEST_SETS if name in there), *sorted(there - set(TEST_SETS))]
 

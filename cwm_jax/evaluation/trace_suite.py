@@ -13,16 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from cwm_jax.evaluation.constructs import constructs
 from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.metrics import exact, failure_category, macro_average, trace_metrics
-from cwm_jax.evaluation.scores import by_length, shares, summary
+from cwm_jax.evaluation.scores import by_length, calibration, shares, summary
 from cwm_jax.evaluation.truth import true_traces
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, resolve
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.models.model import CannotDo, Forced, Model
-from cwm_jax.worldmodel.predict import predicted
+from cwm_jax.worldmodel.predict import Outcome, predicted
 
 _LONG = 8192  # tokens of a trace (paper Table 8)
 _PUBLISHED = dict(  # of the released 32B model at CRUXEval (paper Table 9)
@@ -102,9 +103,11 @@ class TraceSuite:
                 "frames": len(actual.frames),
                 "metrics": trace_metrics(guess, actual, model.count),
                 "values": values_by_type(guess, actual),
+                "constructs": constructs(item.context),
                 "free": [index < len(guess.frames) and guess.frames[index] == frame
                          for index, frame in enumerate(actual.frames)],
                 "forced": forced,
+                "sure": _sure_and_right(outcome, actual, len(_start(actual)[1])),
             }  # fmt: skip
 
     def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -118,7 +121,10 @@ class TraceSuite:
                 values[name] += right
                 totals[name] += n
         found["values_by_type"] = shares({name: (values[name], totals[name]) for name in totals})
+        found["by_construct"] = _by_construct(records)
         found["by_place"] = _by_place(records)
+        if sure := [(p, right) for record in records for p, right in record["sure"]]:
+            found["frame_calibration"] = calibration(sure)
         if reasons := Counter(record["said"] for record in records if record["said"]):
             found["breaks_off"] = dict(reasons.most_common())
         if reasons := Counter(record["forced"] for record in records if isinstance(record["forced"], str)):
@@ -130,6 +136,19 @@ def _start(truth: Trace) -> tuple[str, tuple]:
     """A program without arguments starts from its call frame, as CWM's prompts do; others have it predicted."""
     first = truth.frames[0]
     return truth.context, (first,) if not first.locals else ()
+
+
+def _sure_and_right(outcome: Outcome, actual: Trace, given: int) -> list[tuple[float, bool]]:
+    """Of each predicted frame up to the first wrong one how sure the model was, and whether it is right.
+
+    Behind that one it speaks of another run.
+    """
+    pairs = []
+    for guess, frame, probability in list(zip(outcome.frames, actual.frames, outcome.sure))[given:]:
+        pairs.append((probability, guess == frame))
+        if guess != frame:
+            break
+    return pairs
 
 
 def _forced(model: Model, truths: Sequence[Trace]) -> Iterator[dict[str, list] | str]:
@@ -188,6 +207,15 @@ def _type(value: str) -> str:
         return type(ast.literal_eval(value)).__name__
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return "other"
+
+
+def _by_construct(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many traces of programs that hold a construct are right."""
+    rights: dict[str, list[bool]] = defaultdict(list)
+    for record in records:
+        for name in record["constructs"]:
+            rights[name].append(record["right"])
+    return shares({name: (sum(some), len(some)) for name, some in rights.items()})
 
 
 def _by_place(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

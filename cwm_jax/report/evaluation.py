@@ -14,7 +14,16 @@ _NONE = "–"
 _FORCED = (
     "Free-running, the model goes on from its own frames; teacher-forced, each frame is asked for after the real ones."
 )
-_CALIBRATION = "How sure the model is of an answer's text, and how often such answers are right."
+_CALIBRATION = {
+    "calibration": (
+        "Sure of an answer and right",
+        "How sure the model is of an answer's text, and how often it is right.",
+    ),
+    "frame_calibration": (
+        "Sure of a frame and right",
+        "How sure the model is of each frame up to its first wrong one, and how often it is right.",
+    ),
+}
 
 
 class Part(NamedTuple):
@@ -114,14 +123,19 @@ def parts(suite: dict[str, Any]) -> Iterator[Part]:
         if any(row.get("at_least") for row in rows):
             note += " The server tells no ranks of tokens, so the teacher-forced shares are lower bounds."
         yield _bars("Frames right by their place", note, "place in the trace", "place", told, rows)
-    for key, title in (("by_type", "Right by type of answer"), ("values_by_type", "Values right by their type")):
+    for key, title, what in (
+        ("by_type", "Right by type of answer", "type"),
+        ("by_construct", "Right by what the program holds", "construct"),
+        ("values_by_type", "Values right by their type", "type"),
+    ):
         if rows := suite.get(key):
             shown = [(row["type"], percent(row["score"]), f"{row['n']:,}") for row in rows]
-            yield Part(title, "", ("type", "right", "n"), shown)
-    if found := suite.get("calibration"):
-        shown = [(percent(row["confidence"]), percent(row["score"]), f"{row['n']:,}") for row in found["bins"]]
-        note = f"{_CALIBRATION} Expected calibration error: {percent(found['error'])}."
-        yield Part("Sure and right", note, ("sure", "right", "n"), shown)
+            yield Part(title, "", (what, "right", "n"), shown)
+    for key, (title, note) in _CALIBRATION.items():
+        if found := suite.get(key):
+            rows = [row | {"bin": percent(row["confidence"])} for row in found["bins"]]
+            note = f"{note} Expected calibration error: {percent(found['error'])}."
+            yield _bars(title, note, "how sure", "bin", {"sure": "confidence", "right": "score"}, rows)
     for key, title in (("reasons", "What is wrong"), ("breaks_off", "Why predictions break off"),
                        ("not_forced", "Why traces were not teacher-forced")):  # fmt: skip
         if found := suite.get(key):

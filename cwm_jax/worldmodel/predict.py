@@ -113,6 +113,7 @@ class Outcome:
       reason: why it does not.
       tokens: that were predicted.
       confidence: probability of the text of `value` given all before, where the model tells.
+      sure: probability of each frame of `trace` given those before, 1 of given ones; empty where the model tells none.
     """
 
     trace: Trace
@@ -120,6 +121,7 @@ class Outcome:
     reason: str = ""
     tokens: int = 0
     confidence: float | None = None
+    sure: tuple[float, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -169,13 +171,28 @@ def _outcome(model: Model, context: str, head: list[str], said: Said, event: Eve
         return Outcome(replace(trace, reason=said.reason), None, said.reason)
     if said.finish == "length" and not trace.complete:
         trace = replace(trace, reason=f"it takes more than {said.tokens:,} tokens, the longest answer of the model")
+    outcome = Outcome(trace, tokens=said.tokens, sure=_sure(model, context, head, said))
     last = trace.frames[-1] if trace.frames else None
     returns = last is not None and last.event == "return" and last.value is not None
     if not (trace.complete or (event == "return" and returns)):
         cut = "cut at the longest answer" if said.finish == "length" else f"cannot be read: {trace.reason}"
-        return Outcome(trace, None, cut, said.tokens)
+        return replace(outcome, reason=cut)
     if not returns:
-        return Outcome(trace, None, "does not end in a return", said.tokens)
+        return replace(outcome, reason="does not end in a return")
     if len(trace.frames) > 1 and trace.frames[-2].event == "exception":
-        return Outcome(trace, None, f"says that it raises {trace.frames[-2].value}", said.tokens)
-    return Outcome(trace, last.value, "", said.tokens, said.confidence(model.form.control_symbols))
+        return replace(outcome, reason=f"says that it raises {trace.frames[-2].value}")
+    return replace(outcome, value=last.value, confidence=said.confidence(model.form.control_symbols))
+
+
+def _sure(model: Model, context: str, head: list[str], said: Said) -> tuple[float, ...]:
+    """The probability of each frame that can be read: of its event, its line and all values spelled for it."""
+    if not said.logprobs:
+        return ()
+    scores, found = [0.0] * len(head) + list(said.logprobs), []
+    try:
+        for told in model.form.told(context, [*head, *said.pieces]):
+            places = {*told.head, *(place for places in told.values.values() for place in places)}
+            found.append(math.exp(sum(scores[place] for place in places)))
+    except TraceSyntaxError:
+        pass  # the trace breaks off there
+    return tuple(found)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from true_server import Oracle, byte_vocabulary, last_value
 
+from cwm_jax.evaluation.constructs import constructs
 from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.metrics import METRICS
 from cwm_jax.evaluation.runner import run_suites
@@ -52,8 +53,11 @@ def test_the_perfect_model_is_right_everywhere(evaluate, oracle):
     traces = suites["traces-cruxeval"]
     assert all(traces["metrics"][name] == 1 for name in METRICS[:7])
     assert all(row["free"] == row["forced"] == 1 and row["probability"] > 0.9 for row in traces["by_place"])
-    assert all(row["score"] == 1 for row in traces["values_by_type"])
+    assert all(row["score"] == 1 for row in [*traces["values_by_type"], *traces["by_construct"]])
+    held = sum("for loop" in constructs(row.code) for row in ROWS)
+    assert {row["type"]: row["n"] for row in traces["by_construct"]}["for loop"] == held > 0
     assert suites["cruxeval-output-trace"]["calibration"]["error"] < 0.1
+    assert traces["frame_calibration"]["error"] < 0.1 and traces["frame_calibration"]["bins"][-1]["score"] == 1
     assert {body["temperature"] for body in oracle.asked if "messages" in body} == {1.0}
 
 
@@ -82,6 +86,23 @@ def test_wrong_values_cost_what_they_are(evaluate, oracle):
     assert metrics.pop("output_match") == suites["cruxeval-output-trace"]["score"] == 0.5
     assert [metrics[name] for name in METRICS[1:7]] == [1] * 6
     assert suites["traces-cruxeval"]["reasons"] == {"return value": 3}
+
+
+def test_frames_count_as_sure_up_to_the_first_wrong_one(evaluate, oracle, tmp_path):
+    def change(trace):
+        frames = list(trace.frames)
+        if ROWS[1].code.strip("\n") in trace.context:
+            place = next(place for place, frame in enumerate(frames) if place > 1 and frame.locals)
+            frames[place] = replace(frames[place], locals=(("nobody", "1"),))
+        return replace(trace, frames=tuple(frames))
+
+    oracle.changes = change
+    evaluate("traces-cruxeval", limit=3)
+    one, changed, _ = records_of(tmp_path, "traces-cruxeval")
+    assert len(one["sure"]) == one["frames"] - 1 and all(right for _, right in one["sure"])  # the first is given
+    assert [right for _, right in changed["sure"]] == [True, False] and changed["sure"][1][0] > 0.5
+    free = evaluate("traces-cruxeval", limit=3)["traces-cruxeval"]["frame_calibration"]
+    assert free["n"] == sum(len(record["sure"]) for record in records_of(tmp_path, "traces-cruxeval"))
 
 
 def test_what_is_no_return_is_no_answer(evaluate, oracle):

@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cwm_jax.evaluation.constructs import constructs
 from cwm_jax.evaluation.trace_suite import values_by_type
 from cwm_jax.tracing import parse, resolve
 from cwm_jax.tracing.trace import UNCHANGED, Frame
@@ -63,3 +64,23 @@ def test_types_are_those_of_the_values():
         "other": (1, 1),
         "dict": (0, 1),
     }
+
+
+PROGRAM = """
+def outer(n):
+    if n < 1:
+        raise ValueError(f"{n}")
+    return [each for each in range(n)] or outer(n - 1)
+
+
+def main():  # << START_OF_TRACE
+    return outer(2)
+"""
+
+
+def test_constructs_are_those_that_stand_in_the_program():
+    held = ["condition", "comprehension", "exception", "f-string", "arithmetic", "recursion"]
+    assert constructs(PROGRAM) == held
+    assert constructs(PROGRAM.replace(" or outer(n - 1)", "")) == held[:-2]
+    assert constructs("def f(:") == []
+    assert constructs(PROGRAM + "\ndef g(): pass") == [*held, "several functions"]

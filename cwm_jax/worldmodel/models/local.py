@@ -47,7 +47,8 @@ class LocalModel:
         self.subject = f"the run {folder.resolve().name}"
         self.name = f"{self.subject}, step {self.step:,}"
         self.identity = found.identity
-        self.tests = folder / "data" / TESTS
+        tests = folder / "data" / TESTS
+        self.tests = tests if tests.exists() else None
 
     def complete(self, asks: Sequence[Ask]) -> Iterator[Said]:
         """The answers, at most as long as the longest row trained on."""
