@@ -1,18 +1,26 @@
 """One place for what all tests share: 8 CPU devices, and paths."""
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Eight devices on a busy machine may wait long for one another; by default they give up after 40 seconds.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 
+# Tests, and the processes that they start, share what they compile: it was more than half of the time of many.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 import hypothesis
 import jax
 import pytest
 
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 # A busy machine is no reason to fail: nothing here asserts a time.
 hypothesis.settings.register_profile("house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("house")
@@ -61,17 +69,10 @@ def gin_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory):
-    """An environment in which processes share compiled steps."""
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    return os.environ | {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-
-
-@pytest.fixture(scope="session")
-def trained_run(gin_file, compiled, tmp_path_factory):
+def trained_run(gin_file, tmp_path_factory):
     """The folder that `train` wrote for `gin_file`, without a stop in between."""
     out = tmp_path_factory.mktemp("trained") / "run"
     command = [sys.executable, "-m", "cwm_jax", "train", f"--gin_file={gin_file}", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, env=compiled, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return out

@@ -43,7 +43,7 @@ def command_lines(makefile: str, target: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def chain(compiled, tmp_path_factory):
+def chain(tmp_path_factory):
     """The folder of a chain, and a function that calls the command of the Makefile with this in it."""
     out = tmp_path_factory.mktemp("chain")
 
@@ -53,7 +53,7 @@ def chain(compiled, tmp_path_factory):
         arguments = [f"--gin_file={replaced}" if replaced and "gin_file" in one else one for one in arguments]
         flags = [f"--gin.{override}" for override in overrides]
         done = subprocess.run(
-            [sys.executable, *arguments, *flags], cwd=ROOT, env=compiled, capture_output=True, text=True, timeout=600
+            [sys.executable, *arguments, *flags], cwd=ROOT, capture_output=True, text=True, timeout=600
         )
         assert (done.returncode != 0) == bool(fails) and fails in done.stderr, done.stderr + done.stdout
         return done.stdout

@@ -23,12 +23,12 @@ CONTEXT = wrap("def f(n):\n    n += 1\n    return n", "f", "3")
 
 
 @pytest.fixture(scope="module")
-def run(compiled):
+def run():
     """Runs the verb as a process."""
 
     def evaluate(*arguments):
         command = [sys.executable, "-m", "cwm_jax", "evaluate", *map(str, arguments)]
-        return subprocess.run(command, cwd=ROOT, env=compiled, capture_output=True, text=True, timeout=600)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
     return evaluate
 
@@ -136,10 +136,10 @@ def test_halting_is_a_suite_for_any_model(model, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def served(trained_run, compiled):
+def served(trained_run):
     """The URL of a server of the run."""
     command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", str(trained_run), "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, env=compiled, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         yield re.search(r"http://\S+", process.stdout.readline())[0]
         process.terminate()
 

@@ -27,8 +27,8 @@ IDS = tuple(VOCABULARY.encode(TEXT))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, compiled):
-    server = Server(write_served(tmp_path_factory.mktemp("served") / "tiny"), compiled | one_device())
+def server(tmp_path_factory):
+    server = Server(write_served(tmp_path_factory.mktemp("served") / "tiny"), one_device())
     yield server
     server.process.kill()
 

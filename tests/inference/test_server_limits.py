@@ -28,9 +28,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(folder, compiled):
+def server(folder):
     limits = (f"--gin.Limits.body={BODY}", "--gin.Limits.drain=60.0")
-    server = Server(folder, compiled | one_device(), "--token", TOKEN, *limits)
+    server = Server(folder, one_device(), "--token", TOKEN, *limits)
     yield server
     server.process.kill()
 

@@ -26,11 +26,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 class Runs:
-    """Calls of the `train` verb that share compiled steps."""
+    """Calls of the `train` verb."""
 
-    def __init__(self, gin: Path, environment: dict[str, str]):
+    def __init__(self, gin: Path):
         self._more = [f"--gin_file={gin}", "--gin.SkipBadSteps.patience=4"]
-        self._how = {"cwd": ROOT, "env": environment, "text": True, "stderr": subprocess.PIPE}
+        self._how = {"cwd": ROOT, "text": True, "stderr": subprocess.PIPE}
 
     def __call__(self, out: Path, number: signal.Signals | None = None, at: int = 0) -> subprocess.CompletedProcess:
         """One call to its end; it gets signal `number` when it has told of step `at`, or at 0 has begun to prepare."""
@@ -77,8 +77,8 @@ def assert_same_end(out: Path, reference: Path):
 
 
 @pytest.fixture(scope="module")
-def runs(gin_file, compiled):
-    return Runs(gin_file, compiled)
+def runs(gin_file):
+    return Runs(gin_file)
 
 
 @pytest.fixture(scope="module")
@@ -225,14 +225,14 @@ def test_a_full_disk_stops_with_the_fix_and_loses_nothing(runs, stopped, tmp_pat
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(stopped, gin_file, compiled, tmp_path):
+def test_updates_gone_infinite_stop_the_run_and_leave_the_last_good_checkpoint(stopped, gin_file, tmp_path):
     """A learning rate that explodes after 13 healthy steps."""
     gin = tmp_path / "explodes.gin"
     explodes = f"Experiment.schedule = @WarmupCosine()\nWarmupCosine.warmup = {13 * 1024}\n"
     explodes += f"WarmupCosine.horizon = {21 * 1024}\nWarmupCosine.final = -1e30"  # 1,024 tokens a step
     gin.write_text(gin_file.read_text().replace("WarmupConstantDecay.warmup = 5", explodes))
     shutil.copytree(stopped[0] / "data", tmp_path / "run" / "data")
-    ended = Runs(gin, compiled)(tmp_path / "run")
+    ended = Runs(gin)(tmp_path / "run")
     assert ended.returncode == 1, ended.stderr
     assert "4 steps in a row were skipped, up to step 17" in ended.stderr, ended.stderr
     assert "a value is not finite" in ended.stderr and "update norm inf" in ended.stderr

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -219,9 +220,9 @@ def test_a_choice_names_one_model(path):
     assert issubclass(CannotDo, ValueError)
 
 
-def test_a_served_run_says_what_the_run_says(trained_run, compiled):
+def test_a_served_run_says_what_the_run_says(trained_run):
     command = [sys.executable, "-m", "cwm_jax", "serve", "--checkpoint", trained_run, "--port", "0"]
-    environment = compiled | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             url = re.search(r"http://\S+/v1", process.stdout.readline())[0]
