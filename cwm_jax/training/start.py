@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from cwm_jax import config
 from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.checkpoints.weights import SHAPE, WeightsReader, stacked
 from cwm_jax.model.transformer import ModelConfig, Params
@@ -40,6 +39,11 @@ class Weights:
     steps: ClassVar[int] = 0
     tokens: ClassVar[int] = 0
 
+    @property
+    def of_run(self) -> bool:
+        """Whether the folder is that of a run, which `state.py` reads."""
+        return (Path(self.folder) / "config.gin").exists()
+
     def weights(self, model: ModelConfig, shapes: Params, fresh: Callable[[], Params]) -> Params:
         """All weights, in the dtype on disk.
 
@@ -52,11 +56,9 @@ class Weights:
           FileNotFoundError: the folder holds no weights.
           ValueError: they are damaged, or of another shape of model.
         """
-        if (Path(self.folder) / "config.gin").exists():
-            return self._of_run(model, shapes)
         reader = WeightsReader(Path(self.folder))
         there = reader.index
-        self._check(there.model, there.vocab_size, model, shapes)
+        self.check(there.model, there.vocab_size, model, shapes)
 
         def place(name: str, array: np.ndarray) -> jax.Array:
             sharding = (shapes["blocks"] | shapes)[name].sharding
@@ -64,17 +66,8 @@ class Weights:
 
         return stacked(reader, place)
 
-    def _of_run(self, model: ModelConfig, shapes: Params) -> Params:
-        from cwm_jax.training.experiment import Experiment  # which names this class
-        from cwm_jax.training.state import trained_weights
-
-        experiment = config.load([Path(self.folder) / "config.gin"], [], Experiment)
-        vocab_size = shapes["embed"].shape[0]
-        self._check(experiment.model, vocab_size, model, shapes)
-        _, params = trained_weights(Path(self.folder), experiment, vocab_size)
-        return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
-
-    def _check(self, there: ModelConfig, vocab_size: int, model: ModelConfig, shapes: Params) -> None:
+    def check(self, there: ModelConfig, vocab_size: int, model: ModelConfig, shapes: Params) -> None:
+        """Raises ValueError where weights of one shape are not those of `model`."""
         fields = [(name, getattr(there, name), getattr(model, name)) for name in SHAPE]
         fields += [("vocab_size", vocab_size, shapes["embed"].shape[0])]
         if wrong := [f"{name} {found} there, {wanted} here" for name, found, wanted in fields if found != wanted]:

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from cwm_jax import config
 from cwm_jax.checkpoints.training import Checkpoints
 from cwm_jax.model.sharding import MeshShape
-from cwm_jax.model.transformer import Params, init_params
+from cwm_jax.model.transformer import ModelConfig, Params, init_params
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import GuardState
-from cwm_jax.training.start import Continue
+from cwm_jax.training.start import Continue, Weights
 
 
 class TrainState(NamedTuple):
@@ -106,7 +107,19 @@ def _starting_weights(experiment: Experiment, vocab_size: int, mesh: Mesh) -> Pa
 
     shapes = _placed(jax.eval_shape(lambda: _fresh(experiment, vocab_size)), experiment, mesh)
     places = jax.tree.map(lambda x: x.sharding, shapes)
+    if isinstance(experiment.start, Weights) and experiment.start.of_run:
+        return _weights_of_run(experiment.start, experiment.model, shapes)
     return experiment.start.weights(experiment.model, shapes, fresh)
+
+
+def _weights_of_run(start: Weights, model: ModelConfig, shapes: Params) -> Params:
+    """The newest weights of an earlier run, laid out as `shapes`; raises as `Weights.weights`."""
+    run = Path(start.folder)
+    earlier = config.load([run / "config.gin"], [], Experiment)
+    vocab_size = shapes["embed"].shape[0]
+    start.check(earlier.model, vocab_size, model, shapes)
+    _, params = trained_weights(run, earlier, vocab_size)
+    return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
 
 
 def _fresh(experiment: Experiment, vocab_size: int) -> Params:
