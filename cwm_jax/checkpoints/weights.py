@@ -73,7 +73,9 @@ class WeightsIndex:
         """
         path = Path(folder) / INDEX
         if not path.exists():
-            raise FileNotFoundError(f"{folder} holds no {INDEX}; name a folder that `convert --to orbax` wrote")
+            raise FileNotFoundError(
+                f"{folder} holds no {INDEX}; name a folder that `convert` or `export --to orbax` wrote"
+            )
         try:
             content = json.loads(path.read_text())
             model = content["model"]

@@ -214,6 +214,12 @@ def held_out(config: CorpusConfig) -> HeldOut:
     return HeldOut(frozenset(programs), frozenset(inputs))
 
 
+def copy_tests(folder: Path, to: Path) -> None:
+    """Copies the test sets of one folder, if it has any, into another."""
+    for path in sorted((Path(folder) / TESTS).glob("*.jsonl")):
+        write_whole(Path(to) / TESTS / path.name, path.read_bytes())
+
+
 def write_tests(config: CorpusConfig, folder: Path) -> dict[str, int]:
     """Records the test sets into `folder/tests/SET.jsonl` (name, context, text); items per set."""
     counts = {}

@@ -12,11 +12,10 @@ can be learnt in minutes on a CPU. A stage may as well be a set of a `Mixture`.
 
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Literal, Protocol
@@ -24,7 +23,7 @@ from typing import Literal, Protocol
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
 from cwm_jax.data.buckets import Bucket
-from cwm_jax.data.corpus import TESTS, CorpusConfig, Episode, Shard
+from cwm_jax.data.corpus import TESTS, CorpusConfig, Episode, Shard, copy_tests
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import record_shards
@@ -35,9 +34,8 @@ from cwm_jax.report.progress import progress
 from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
-from cwm_jax.tracing import Trace
 from cwm_jax.tracing.compact import Compact
-from cwm_jax.tracing.narration import narrate
+from cwm_jax.tracing.narration import final_of, narrate
 from cwm_jax.tracing.shards import make_shards
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 
@@ -56,7 +54,11 @@ class Lesson(Protocol):
     share: float
 
     def segments(self, form: Compact, episode: Episode) -> Segments | None:
-        """Its pieces, each with its loss weight; None where it is not told this way."""
+        """Its pieces, each with its loss weight; None where it is not told this way.
+
+        Raises:
+          ValueError, RecursionError: it should be, and cannot.
+        """
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,19 @@ class ThoughtLesson:
     share: float = 1.0
     longest_told: int = 4
 
+    def __post_init__(self):
+        if self.longest_told < 2:
+            raise ValueError(f"ThoughtLesson.longest_told={self.longest_told} must be at least 2")
+
     def segments(self, form: Compact, episode: Episode) -> Segments | None:
         if episode.forced:
             return None
         trace = form.trace(episode.source, episode.frames)
+        trace = replace(trace, verdict="")  # its frames tell how it ends
         call = form.prefix(trace.context, trace.frames[:1])
-        over = Trace(trace.context, (trace.frames[0], trace.frames[-1]), complete=True, verdict=trace.verdict)
-        try:
-            thoughts = narrate(trace, self.longest_told)
-        except (ValueError, RecursionError):  # some real code the rules cannot tell
-            return None
-        learnt = [thoughts, THINKING_END, *form.frames(over)[len(call) :]]
+        answer = trace.frames[-2:] if final_of(trace).how == "raised" else trace.frames[-1:]
+        over = form.frames(replace(trace, frames=(trace.frames[0], *answer)))
+        learnt = [narrate(trace, self.longest_told), THINKING_END, *over[len(call) :]]
         given = [*episode.context, *call, THINKING_START]
         return [(piece, 0.0) for piece in given] + [(piece, 1.0) for piece in learnt]
 
@@ -136,15 +140,24 @@ class StageRows:
             raise ValueError(f"{type(wrong[0]).__name__}.share={wrong[0].share} must be above 0 and at most 1")
 
     def documents(
-        self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: Iterable[Episode]
+        self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: Iterable[Episode], dropped: Counter
     ) -> Iterator[Document]:
-        """The documents of episodes."""
+        """The documents of episodes; counts in `dropped` what cannot be told."""
         for episode in episodes:
             for lesson in self.lessons:
                 if Random(f"{type(lesson).__name__} {episode.source}").random() >= lesson.share:
                     continue
-                if (segments := lesson.segments(form, episode)) is not None:
+                if (segments := _told(lesson, form, episode, dropped)) is not None:
                     yield make_document(vocabulary, segments)
+
+
+def _told(lesson: Lesson, form: Compact, episode: Episode, dropped: Counter) -> Segments | None:
+    """As `lesson.segments`; None, counted, where some real code cannot be told."""
+    try:
+        return lesson.segments(form, episode)
+    except (ValueError, RecursionError):
+        dropped[f"{type(lesson).__name__}: the rules cannot tell it"] += 1
+        return None
 
 
 @dataclass(frozen=True)
@@ -202,20 +215,29 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
             tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")
         vocabulary = _vocabulary(lessons, folder, paths)
         told = {stage.name: _Told(stage) for stage in lessons.stages}
-        counts: dict[str, Counter] = {"programs": Counter(), "dropped": Counter()}
+        programs, dropped, pythons = ({source: Counter() for source in paths} for _ in range(3))
         with progress("telling", sum(map(len, paths.values())), unit="shards") as bar:
             for number, (source, shard) in enumerate(_shards(paths), start=1):
-                counts["programs"].update(shard.programs)
-                counts["dropped"].update(shard.dropped)
+                programs[source].update(shard.programs)
+                dropped[source].update(shard.dropped)
+                pythons[source][shard.python] += len(shard.episodes)
                 for stage in lessons.stages:
                     if stage.programs == source:
                         told[stage.name].tell(lessons.form, vocabulary, shard.episodes)
                 bar.update(number)
         found = {"settings": _settings(lessons), "vocabulary": vocabulary.fingerprint, "tests": tests}
-        found |= {"programs": dict(counts["programs"]), "python": shard.python}
+        found["seconds"] = round(time.monotonic() - started, 1)
         return {
-            name: one.write(folder / name, counts["dropped"], found | {"seconds": round(time.monotonic() - started, 1)})
-            for name, one in told.items()
+            stage.name: told[stage.name].write(
+                folder / stage.name,
+                dropped[stage.programs],
+                found
+                | {
+                    "programs": dict(programs[stage.programs]),
+                    "python": max(pythons[stage.programs], key=pythons[stage.programs].get),
+                },
+            )
+            for stage in lessons.stages
         }
 
 
@@ -240,7 +262,7 @@ def _vocabulary(lessons: Lessons, folder: Path, paths: Mapping[str, Sequence[Pat
     path = folder / VOCABULARY
     if not path.exists():
         pieces = (
-            [piece for piece, _ in lesson.segments(lessons.form, episode) or ()]
+            [piece for piece, _ in _told(lesson, lessons.form, episode, Counter()) or ()]
             for source, some in paths.items()
             for episode in _sample([episode for _, shard in _shards({source: some}) for episode in shard.episodes])
             for lesson in dict.fromkeys(
@@ -261,18 +283,18 @@ class _Told:
     def __init__(self, stage: StageRows):
         self._stage = stage
         self._buckets: dict[int, list[Document]] = {limit: [] for limit in stage.buckets}
-        self._too_long = 0
+        self._dropped: Counter = Counter()
 
     def tell(self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: list[Episode]) -> None:
-        for document in self._stage.documents(form, vocabulary, episodes):
+        for document in self._stage.documents(form, vocabulary, episodes, self._dropped):
             limit = next((limit for limit in self._stage.buckets if len(document.tokens) <= limit), None)
             if limit is None:
-                self._too_long += 1
+                self._dropped["too many tokens"] += 1
             else:
                 self._buckets[limit].append(document)
 
     def write(self, folder: Path, dropped: Counter, found: dict) -> Manifest:
-        """Writes the rows and the manifest, last; `dropped` and `found` are of all stages."""
+        """Writes the rows and the manifest, last; `dropped` is what was before, `found` the rest of the manifest."""
         documents = [document for some in self._buckets.values() for document in some]
         if not documents:
             raise ValueError(
@@ -282,13 +304,13 @@ class _Told:
         for limit, some in self._buckets.items():
             rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))
         write_whole(folder / VOCABULARY, (folder.parent / VOCABULARY).read_bytes())
-        shutil.copytree(folder.parent / TESTS, folder / TESTS, dirs_exist_ok=True)
+        copy_tests(folder.parent, folder)
         manifest = Manifest(
             rows=rows,
             documents=len(documents),
             tokens=sum(len(document.tokens) for document in documents),
             predicted_tokens=sum(int((document.loss_weights == 1).sum()) for document in documents),
-            dropped=dict(dropped | Counter({"too many tokens": self._too_long})),
+            dropped=dict(dropped + self._dropped),
             **found,
         )
         manifest.write(folder)

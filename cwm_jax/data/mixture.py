@@ -146,7 +146,7 @@ def resolve(mixture: Mixture) -> ResolvedMixture:
 
     Raises:
       FileNotFoundError: none is there.
-      ValueError: they were made with several vocabularies, or hold too few tokens.
+      ValueError: they were made with several vocabularies, have rows of several lengths, or hold too few tokens.
     """
     wanted = [(group, one) for group in mixture.groups for one in group.sets]
     found: dict[str, Manifest] = {}
@@ -163,6 +163,9 @@ def resolve(mixture: Mixture) -> ResolvedMixture:
     vocabularies = {name: manifest.vocabulary for name, manifest in found.items()}
     if len(set(vocabularies.values())) > 1:
         raise ValueError(f"the sets were made with several vocabularies: {vocabularies}; prepare them with one")
+    lengths = {name: max(manifest.rows) for name, manifest in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"rows of the sets have several lengths: {lengths}; prepare them with one last bucket")
     rates = mix(mixture, {name: manifest.tokens for name, manifest in found.items()})
     by_row = {name: rates[name] * sum(found[name].rows.values()) / found[name].tokens for name in found}
     sets = tuple(

@@ -1,11 +1,11 @@
 """Rows that were prepared elsewhere, such as those of CWM's stages."""
 
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cwm_jax.data.buckets import Bucket, ReadyRows, RowSet
-from cwm_jax.data.corpus import TESTS
+from cwm_jax.data.corpus import TESTS, copy_tests
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.mixture import NAME, Drawn, ResolvedMixture
 from cwm_jax.files import write_whole
@@ -55,7 +55,7 @@ class PreparedRows:
           FileNotFoundError: the folder holds none.
           ValueError: they are in other buckets, of another size of vocabulary, or no longer those that were mixed.
         """
-        sets = self._sets()
+        sets = self._sets(Path(out) / "data")
         for one in sets:
             held = set(one.manifest.rows)
             if held - set(self.buckets) or max(held) != self.buckets[-1]:
@@ -63,12 +63,19 @@ class PreparedRows:
                     f"{one.folder} holds rows of buckets {sorted(held)}, PreparedRows.buckets={self.buckets}; bind "
                     f"PreparedRows.buckets = {tuple(sorted(held))}"
                 )
-        self._take(sets[0].folder, Path(out) / "data")
+        self._take([one.folder for one in sets], Path(out) / "data")
         return ReadyRows(sets, self.layout, self.vocabulary_size)
 
-    def _sets(self) -> tuple[RowSet, ...]:
+    def _sets(self, data: Path) -> tuple[RowSet, ...]:
         folder = Path(self.folder)
         if (folder / NAME).exists():
+            mixture = (folder / NAME).read_bytes()
+            if (data / NAME).exists() and (data / NAME).read_bytes() != mixture:
+                raise ValueError(
+                    f"{folder / NAME} has changed since the run in {data.parent} began; to go on with that one, copy "
+                    f"{data / NAME} back, else choose another --out"
+                )
+            write_whole(data / NAME, mixture)
             return tuple(
                 RowSet(Path(drawn.folder), _unchanged(folder, drawn), drawn.row_rate)
                 for drawn in ResolvedMixture.read(folder).sets
@@ -81,9 +88,9 @@ class PreparedRows:
                 "of packed rows, or of a mixture of them"
             ) from None
 
-    def _take(self, beside: Path, data: Path) -> None:
+    def _take(self, folders: Sequence[Path], data: Path) -> None:
         """Copies what lies beside the rows to the run: their vocabulary, which must fit, and test sets."""
-        if (vocabulary := beside / VOCABULARY).exists():
+        for vocabulary in [folder / VOCABULARY for folder in folders if (folder / VOCABULARY).exists()][:1]:
             size = load_vocabulary(vocabulary).vocab_size
             if size != self.vocabulary_size:
                 raise ValueError(
@@ -91,8 +98,8 @@ class PreparedRows:
                     f"PreparedRows.vocabulary_size = {size}"
                 )
             write_whole(data / VOCABULARY, vocabulary.read_bytes())
-        if (beside / TESTS).exists():
-            shutil.copytree(beside / TESTS, data / TESTS, dirs_exist_ok=True)
+        for folder in [folder for folder in folders if (folder / TESTS).exists()][:1]:
+            copy_tests(folder, data)
 
 
 def _unchanged(folder: Path, drawn: Drawn) -> Manifest:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
 
 FAMILY = "recorded"
 _RECORDS_PER_SHARD = 2000  # some seconds of work
+_READS = re.compile(r"\binput\(|\bstdin\b")
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class RecordedPrograms:
     def write_tests(self, shards: Iterable[Path], path: Path) -> int:
         """Gathers what the shards held out, evenly over all, at most `tests`; returns how many."""
         lines = [line for shard in shards for line in _tests_beside(shard).read_text().splitlines()]
-        some = lines[:: max(1, len(lines) // max(1, self.tests))][: self.tests]
+        lines = list({json.loads(line)["name"]: line for line in reversed(lines)}.values())[::-1]
+        count = min(self.tests, len(lines))
+        some = [lines[number * len(lines) // count] for number in range(count)]
         write_whole(path, "".join(line + "\n" for line in some))
-        return len(some)
+        return count
 
     def is_held_out(self, program: str) -> bool:
         """Whether the program of this fingerprint is kept for tests."""
@@ -105,6 +109,7 @@ def _tell(
             if stored.kind == "trace":
                 name = f"{stored.origin} {stored.program}"
                 told = {"name": name, "context": stored.trace.context, "text": render(stored.trace)}
+                told["lines"] = [frame.line for frame in stored.trace.frames]
                 tests.setdefault(stored.program, json.dumps(told))
         else:
             result.programs[FAMILY] += stored.kind == "trace"
@@ -118,10 +123,18 @@ def _unfit(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str],
     trace = stored.trace
     if len(trace.frames) > programs.max_frames:
         return "recorded: too many frames"
+    if _READS.search(trace.context):
+        return "recorded: reads what its context does not hold"
     try:
         form.context(trace.context)
     except ValueError:
         return "recorded: too many lines of code"
-    if form.trace(trace.context, form.frames(trace)) != trace:
+    if any(frame.line is None for frame in trace.frames):
+        return "recorded: without line numbers"
+    try:
+        exact = form.trace(trace.context, form.frames(trace)) == trace
+    except (ValueError, KeyError, RecursionError):  # ways of control that the form has no words for
+        exact = False
+    if not exact:
         return "recorded: not exact in the compact form"
     return "recorded: in a test set" if fingerprint(trace.context) in forbidden else ""

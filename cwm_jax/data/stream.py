@@ -6,8 +6,9 @@ an epoch holds every row once, a data set is seen as often as without buckets. (
 bucket that fill no batch wait for another epoch, in which the order is another.) Bucket and rows of
 step t follow from (seed, t) alone, so a stream resumes on any number of hosts.
 
-Of a mixture an epoch has as many rows as all its sets together, each set as often as its share says: a small set
-comes round several times in it, a large one goes on in the next where it was. Rows of all sets share batches.
+Of a mixture an epoch has as many rows as all its sets together, each set as often as its share says, and at least one
+row of each bucket: a small set comes round several times in it, a large one goes on in the next where it was. No row of
+a set comes again before all others have, each time in another order. Rows of all sets share batches.
 """
 
 from dataclasses import dataclass, field
@@ -88,7 +89,7 @@ class BucketedBatches:
         held = [sum(one.manifest.rows.values()) for one in self.rows.sets]
         here = [one.manifest.rows.get(bucket.limit, 0) for one in self.rows.sets]
         return {
-            number: round(sum(held) * one.share * here[number] / held[number])
+            number: max(1, round(sum(held) * one.share * here[number] / held[number]))
             for number, one in enumerate(self.rows.sets)
             if here[number]
         }
@@ -126,9 +127,27 @@ class BucketedBatches:
             (mine,) = np.nonzero(owner == number)
             if len(mine):
                 turns = epoch * part.count + places[mine] - starts[number]
-                for whole, some in zip(batch, part.file.read(turns % len(part.file))):
+                for whole, some in zip(batch, part.file.read(self._rows(bucket, number, turns))):
                     whole[mine] = some
         return batch
+
+    def _rows(self, bucket: Bucket, number: int, turns: np.ndarray) -> np.ndarray:
+        """The rows of a set that have these turns, counted from the first epoch on."""
+        parts = self._parts[bucket]
+        size = len(parts[number].file)
+        if len(parts) == 1:
+            return turns % size  # an epoch holds each once, in an order of its own
+        rows = np.empty(len(turns), int)
+        for time in set((turns // size).tolist()):
+            inside = turns // size == time
+            rows[inside] = self._order_of(bucket, number, time)[turns[inside] % size]
+        return rows
+
+    @lru_cache(maxsize=64)  # noqa: B019
+    def _order_of(self, bucket: Bucket, number: int, time: int) -> np.ndarray:
+        """The order in which the rows of a set come when they do so for the `time`-th time."""
+        rng = np.random.default_rng((self.config.seed, time, bucket.limit, number))
+        return rng.permutation(len(self._parts[bucket][number].file))
 
     def my_rows(self, shape: BatchShape) -> range:
         """Which rows of a global batch this process reads."""

@@ -10,12 +10,11 @@ _NODES: dict[str, tuple[type[ast.AST], ...]] = {
     "generator": (ast.Yield, ast.YieldFrom),
     "exception": (ast.Try, ast.Raise, ast.Assert),
     "class": (ast.ClassDef,),
-    "closure or lambda": (ast.Lambda, ast.Nonlocal),
+    "lambda": (ast.Lambda,),
     "with": (ast.With, ast.AsyncWith),
     "indexing": (ast.Subscript,),
     "f-string": (ast.JoinedStr,),
     "arithmetic": (ast.BinOp, ast.AugAssign),
-    "unpacking": (ast.Starred, ast.Tuple),
     "attribute or method": (ast.Attribute,),
     "dict or set": (ast.Dict, ast.Set),
 }
@@ -30,16 +29,23 @@ def constructs(context: str) -> list[str]:
     nodes = list(ast.walk(tree))
     found = [name for name, kinds in _NODES.items() if any(isinstance(node, kinds) for node in nodes)]
     functions = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    if any(_calls(one, one.name) for one in functions):
+    if any(isinstance(node, (ast.Tuple, ast.Starred)) and isinstance(node.ctx, ast.Store) for node in nodes):
+        found.append("unpacking")
+    if any(inner in functions for one in functions for inner in list(ast.walk(one))[1:]):
+        found.append("closure")
+    if any(_calls_itself(one) for one in functions):
         found.append("recursion")
     if len(functions) > 2:  # the marked one and the one it calls
         found.append("several functions")
     return found
 
 
-def _calls(function: ast.AST, name: str) -> bool:
-    return any(isinstance(node, ast.Call) and _name(node.func) == name for node in ast.walk(function))
-
-
-def _name(called: ast.expr) -> str | None:
-    return called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else None
+def _calls_itself(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function calls its own name, as a method that of `self` or `cls`."""
+    for node in ast.walk(function):
+        match node:
+            case ast.Call(func=ast.Name(name)) if name == function.name:
+                return True
+            case ast.Call(func=ast.Attribute(ast.Name("self" | "cls"), name)) if name == function.name:
+                return True
+    return False

@@ -56,7 +56,7 @@ def evaluate(run: Path) -> dict[str, Any]:
 
 def _names(tests: Path | None) -> list[str]:
     """Those of the test sets of a run, the best-known ones first."""
-    there = {path.stem for path in tests.glob("*.jsonl")} if tests else set()
+    there = {path.stem for path in tests.glob("*.jsonl") if path.stat().st_size} if tests else set()
     if not there:
         raise FileNotFoundError(
             "the run has no test sets in data/tests: those that `prepare` records lie beside its rows; measure it "

@@ -20,7 +20,7 @@ from cwm_jax.model.quantized import quantized
 from cwm_jax.model.sharding import WEIGHT_AXES, MeshShape, ShardingRules
 from cwm_jax.model.transformer import ModelConfig, Params, Transformer, rebuilder
 from cwm_jax.report.progress import progress
-from cwm_jax.text.load import find_vocabulary, load_vocabulary
+from cwm_jax.text.load import load_fitting
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.training.trained import trained
 
@@ -180,11 +180,7 @@ def load_weights(serve: Serve, folder: Path, mesh: jax.sharding.Mesh | None) -> 
     """
     reader = WeightsReader(folder)
     index = reader.index
-    vocabulary = load_vocabulary(find_vocabulary(folder))
-    if vocabulary.vocab_size != index.vocab_size:
-        raise ValueError(
-            f"the vocabulary in {folder} has {vocabulary.vocab_size} tokens, the weights {index.vocab_size}"
-        )
+    vocabulary = load_fitting(folder, index.vocab_size)
     _check_shape(serve, index.model, index.vocab_size)
 
     params: Params = {"blocks": {}}

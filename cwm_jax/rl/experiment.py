@@ -24,7 +24,7 @@ from cwm_jax.rl.examiner import Examining
 from cwm_jax.rl.learner import Learning
 from cwm_jax.rl.rollout import Drawing
 from cwm_jax.rl.sampler import Playground, Sampling
-from cwm_jax.text.load import VOCABULARY, find_vocabulary, load_vocabulary
+from cwm_jax.text.load import find_vocabulary, load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.guard import SkipBadSteps
@@ -148,8 +148,11 @@ class Rl:
         folder = Path(self.checkpoint)
         if (folder / "config.gin").exists():
             model = config.load([folder / "config.gin"], [], Experiment).model
-            path = folder / "data" / VOCABULARY
-            return Start(model, Weights(str(folder)), path if path.exists() else None)
+            try:
+                path = find_vocabulary(folder / "data")
+            except FileNotFoundError:  # environments may have tokens of their own
+                path = None
+            return Start(model, Weights(str(folder)), path)
         if not (folder / INDEX).exists():
             raise FileNotFoundError(
                 f"Rl.checkpoint={self.checkpoint} is neither a run's folder nor one of weights with a vocabulary; "

@@ -26,6 +26,20 @@ def find_vocabulary(folder: str | os.PathLike) -> Path:
     )
 
 
+def load_fitting(folder: str | os.PathLike, size: int) -> Vocabulary:
+    """The vocabulary in the folder of weights for so many tokens.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: it cannot be read, or has another size.
+    """
+    path = find_vocabulary(folder)
+    vocabulary = load_vocabulary(path)
+    if vocabulary.vocab_size != size:
+        raise ValueError(f"{path} has {vocabulary.vocab_size} tokens, the weights {size}")
+    return vocabulary
+
+
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """Reads a SentencePiece model that was trained here, a file of Llama-3 ranks, or the `tokenizer.json` that Hugging
     Face made of one; the contents tell which.

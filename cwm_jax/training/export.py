@@ -1,12 +1,13 @@
 """The `export` verb: the weights of a run, adapters merged, in the form that is converted, served and fine-tuned."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex
 from cwm_jax.files import write_whole
-from cwm_jax.text.load import VOCABULARY
+from cwm_jax.text.load import find_vocabulary
 from cwm_jax.training.trained import newest
 
 
@@ -38,6 +39,7 @@ def export(run: Path, destination: Path, to: str, dtype: str) -> tuple[int, Weig
     longest = max(experiment.data.buckets)
     index = WeightsIndex(experiment.model, params["embed"].shape[0], dtype, longest, step)
     convert(ParamsReader(index, params), Path(destination), to, f"{run.absolute()} {step}")
-    if (vocabulary := run / "data" / VOCABULARY).exists():
-        write_whole(Path(destination) / VOCABULARY, vocabulary.read_bytes())
+    with suppress(FileNotFoundError):  # where the rows came without one
+        vocabulary = find_vocabulary(run / "data")
+        write_whole(Path(destination) / vocabulary.name, vocabulary.read_bytes())
     return step, index

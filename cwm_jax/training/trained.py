@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from cwm_jax import config
 from cwm_jax.checkpoints.weights import INDEX, WeightsReader, stacked
 from cwm_jax.model.transformer import ModelConfig, Params
-from cwm_jax.text.load import find_vocabulary, load_vocabulary
+from cwm_jax.text.load import find_vocabulary, load_fitting
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.state import trained_weights
@@ -46,8 +46,9 @@ def trained(folder: Path) -> Trained:
     """
     folder = Path(folder)
     if (folder / "config.gin").exists():
-        vocabulary = load_vocabulary(find_vocabulary(folder / "data"))
+        find_vocabulary(folder / "data")  # before the weights are read
         experiment, step, params = newest(folder)
+        vocabulary = load_fitting(folder / "data", params["embed"].shape[0])
         return Trained(experiment.model, vocabulary, max(experiment.data.buckets), step, params)
     if not (folder / INDEX).exists():
         raise FileNotFoundError(
@@ -57,9 +58,13 @@ def trained(folder: Path) -> Trained:
     reader = WeightsReader(folder)
     index = reader.index
     if index.longest is None:
-        raise ValueError(f"{folder} holds weights that were converted; serve them, and name the server: --endpoint URL")
+        raise ValueError(
+            f"{folder} does not tell how long its rows were, as converted weights: serve them and name the server, "
+            "--endpoint URL; those of a run `export` anew"
+        )
+    vocabulary = load_fitting(folder, index.vocab_size)
     params = stacked(reader, lambda name, array: jnp.asarray(array, jnp.float32))
-    return Trained(index.model, load_vocabulary(find_vocabulary(folder)), index.longest, index.step, params)
+    return Trained(index.model, vocabulary, index.longest, index.step, params)
 
 
 def newest(run: Path) -> tuple[Experiment, int, Params]:

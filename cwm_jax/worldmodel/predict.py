@@ -185,14 +185,15 @@ def _outcome(model: Model, context: str, head: list[str], said: Said, event: Eve
 
 
 def _sure(model: Model, context: str, head: list[str], said: Said) -> tuple[float, ...]:
-    """The probability of each frame that can be read: of its event, its line and all values spelled for it."""
+    """The probability of each frame that can be read: of all that is said from where the one before it is told."""
     if not said.logprobs:
         return ()
-    scores, found = [0.0] * len(head) + list(said.logprobs), []
+    scores, found, before = [0.0] * len(head) + list(said.logprobs), [], 0
     try:
         for told in model.form.told(context, [*head, *said.pieces]):
-            places = {*told.head, *(place for places in told.values.values() for place in places)}
-            found.append(math.exp(sum(scores[place] for place in places)))
+            last = max(place for places in (told.head, *told.values.values()) for place in places)
+            found.append(math.exp(sum(scores[before : last + 1])))
+            before = max(before, last + 1)
     except TraceSyntaxError:
         pass  # the trace breaks off there
     return tuple(found)

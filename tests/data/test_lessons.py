@@ -1,6 +1,7 @@
 """Lessons: one recording told in several ways, in one vocabulary, with nothing learnt that is given."""
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,9 +123,9 @@ def test_a_second_call_reads_what_is_there_and_other_lessons_are_refused(made):
 def test_a_share_is_of_programs_and_the_same_every_time(made, episodes):
     vocabulary = SentencePieceVocabulary.load(made[0] / VOCABULARY)
     stage = StageRows("some", (TraceLesson(share=0.5),), (1024,))
-    some = [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes)]
+    some = [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes, Counter())]
     assert 0.3 * len(episodes) < len(some) < 0.7 * len(episodes)
-    assert some == [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes)]
+    assert some == [document.tokens.tolist() for document in stage.documents(FORM, vocabulary, episodes, Counter())]
 
 
 def test_a_run_takes_the_vocabulary_and_the_tests_beside_its_rows(made, tmp_path):
@@ -142,6 +143,7 @@ def test_a_run_takes_the_vocabulary_and_the_tests_beside_its_rows(made, tmp_path
 @pytest.mark.parametrize(("wrong", "told"), [
     (lambda: StageRows("x", (CodeLesson(),), (512, 256)), "ascending"),
     (lambda: StageRows("x", (CodeLesson(share=0.0),), (256,)), "CodeLesson.share=0.0"),
+    (lambda: ThoughtLesson(longest_told=1), "ThoughtLesson.longest_told=1"),
     (lambda: Lessons(stages=()), "at least one"),
     (lambda: Lessons(stages=(LESSONS.stages[0], LESSONS.stages[0])), "name of its own"),
 ])  # fmt: skip

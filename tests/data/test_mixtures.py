@@ -186,10 +186,15 @@ def test_a_run_draws_from_a_mixture_at_its_rates(tmp_path):
     assert ready.seconds == 1  # both were made by one call
     with pytest.raises(ValueError, match=r"short holds rows of buckets \[8, 16\]"):
         PreparedRows(str(tmp_path / "mixed"), 99, (8, 32), (8, 32)).ready(tmp_path / "run")
+    (tmp_path / "mixed" / "mixture.json").write_text(
+        (tmp_path / "mixed" / "mixture.json").read_text().replace("4000", "4001")
+    )
+    with pytest.raises(ValueError, match=r"has changed since the run in .*run began; to go on"):
+        PreparedRows(str(tmp_path / "mixed"), 99, (8, 16), (8, 16)).ready(tmp_path / "run")
     prepared(tmp_path / "short" / "new", 900, {8: 100, 16: 100})
     (tmp_path / "short" / "new" / "manifest.json").rename(tmp_path / "short" / "manifest.json")
     with pytest.raises(ValueError, match=r"short holds 900 tokens now, 1,000 when .*mixture.json was written; give"):
-        PreparedRows(str(tmp_path / "mixed"), 99, (8, 16), (8, 16)).ready(tmp_path / "run")
+        PreparedRows(str(tmp_path / "mixed"), 99, (8, 16), (8, 16)).ready(tmp_path / "another")
 
 
 def test_sets_that_do_not_go_together_are_refused(tmp_path):
@@ -198,6 +203,9 @@ def test_sets_that_do_not_go_together_are_refused(tmp_path):
     sets = [MixedSet(name, prepared(tmp_path / name, 10, {8: 1}, name)) for name in "ab"]
     with pytest.raises(ValueError, match=r"several vocabularies: \{'a': 'a', 'b': 'b'\}; prepare them with one"):
         resolve(Mixture((Group("all", 1.0, tuple(sets)),), 10))
+    long = MixedSet("long", prepared(tmp_path / "long", 10, {8: 1, 32: 1}, "a"))
+    with pytest.raises(ValueError, match=r"several lengths: \{'a': 8, 'long': 32\}"):
+        resolve(Mixture((Group("all", 1.0, (sets[0], long)),), 10))
     with pytest.raises(ValueError, match="must add up to 1"):
         Mixture((Group("all", 0.5, tuple(sets)),))
     with pytest.raises(ValueError, match="name a set twice"):

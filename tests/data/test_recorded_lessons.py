@@ -3,36 +3,42 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cwm_jax.data.corpus import CorpusConfig, read_shard
+from cwm_jax.data import recorded
+from cwm_jax.data.corpus import CorpusConfig, episode_of, read_shard
 from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons
 from cwm_jax.data.mixture import Group, MixedSet, Mixture, resolve
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import RowFile
+from cwm_jax.evaluation.trace_suite import OwnPrograms
 from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import RETURN_SEP, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
-from cwm_jax.tracing import parse
+from cwm_jax.tracing import Isolation, parse, record
+from cwm_jax.tracing.compact import Compact
+from cwm_jax.tracing.narration import final_of, final_value
 from cwm_jax.tracing.sources.program import fingerprint
-from cwm_jax.tracing.store import read_stored
+from cwm_jax.tracing.store import Stored, read_stored
+from cwm_jax.tracing.wrap import wrap
 
 ROOT = Path(__file__).parent.parent.parent
 BUCKETS = (256, 1024)
 
 
 def lessons_of(traces: Path, **changes) -> Lessons:
-    recorded = RecordedPrograms(**{"folder": str(traces), "held_out": 0.4, "tests": 3} | changes)
+    programs = RecordedPrograms(**{"folder": str(traces), "held_out": 0.4, "tests": 3} | changes)
     stages = (
         StageRows("generated", (TraceLesson(),), BUCKETS),
         StageRows("real", (TraceLesson(), CodeLesson()), BUCKETS, "recorded"),
         StageRows("told", (ThoughtLesson(),), BUCKETS, "recorded"),
     )
-    programs = CorpusConfig(strawberry=20, composed=20, tests=4, shards=1)
-    return Lessons(stages, programs, recorded, vocabulary_size=600, workers=1)
+    generated = CorpusConfig(strawberry=20, composed=20, tests=4, shards=1)
+    return Lessons(stages, generated, programs, vocabulary_size=600, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +56,17 @@ def episodes(made):
 
 def test_every_recorded_trace_is_learnt_tested_or_counted(traces, made, episodes):
     _, manifests = made
-    recorded = lessons_of(traces).recorded
-    fit = [one for one in read_stored(traces) if len(one.trace.frames) <= recorded.max_frames]
+    config = lessons_of(traces).recorded
+    fit = [one for one in read_stored(traces) if len(one.trace.frames) <= config.max_frames]
     form, learnt = lessons_of(traces).form, {}
     for episode in episodes:
         learnt.setdefault(episode.source, []).append(form.trace(episode.source, episode.frames))
-    assert any(recorded.is_held_out(one.program) for one in fit) and learnt
+    assert any(config.is_held_out(one.program) for one in fit) and learnt
     for one in fit:
-        assert (one.trace in learnt.get(one.trace.context, ())) != recorded.is_held_out(one.program)
-    assert sum(map(len, learnt.values())) == sum(not recorded.is_held_out(one.program) for one in fit)
+        assert (one.trace in learnt.get(one.trace.context, ())) != config.is_held_out(one.program)
+    assert sum(map(len, learnt.values())) == sum(not config.is_held_out(one.program) for one in fit)
     assert manifests["real"].programs["recorded"] == sum(
-        one.kind == "trace" and not recorded.is_held_out(one.program) for one in fit
+        one.kind == "trace" and not config.is_held_out(one.program) for one in fit
     )
 
 
@@ -96,6 +102,60 @@ def test_only_where_a_call_is_stepped_over_its_return_is_given(traces, episodes)
     for episode in episodes:
         assert all(episode.frames[index] == RETURN_SEP for index in episode.forced)
         assert not episode.forced or "step-over" in kinds[episode.source]
+
+
+def test_thoughts_of_a_run_that_raises_say_so_and_so_does_the_answer():
+    form, actual = Compact(), record(wrap("def f(x):\n    return 1 // x", "f", "0"), isolation=Isolation.LIMITS_ONLY)
+    assert actual.verdict == "raised"
+    episode = episode_of(form, form.context(actual.context), actual)
+    pieces = [piece for piece, _ in ThoughtLesson().segments(form, episode)]
+    start, end = pieces.index(THINKING_START), pieces.index(THINKING_END)
+    assert final_value(pieces[start + 1]) == final_of(actual)
+    call = pieces[len(form.context(episode.source)) : start]
+    answered = form.trace(episode.source, [*call, *pieces[end + 1 :]])
+    assert answered.complete and answered.frames == (actual.frames[0], *actual.frames[-2:])
+
+
+MANY = "def f(x):\n" + "    x += 1\n" * 70 + "    return x"
+UNHASHABLE = "def f(d, k):\n    try:\n        d[k] = 1\n    except TypeError:\n        return 0\n    return d"
+
+
+@pytest.mark.parametrize(("code", "arguments", "reason"), [
+    ("def f(x):\n    return x", "1", ""),
+    (MANY, "1", "too many frames"),
+    (MANY.replace("x):\n", "x):\n    return x\n"), "1", "too many lines of code"),
+    ("def f(x):\n    input()\n    return x", "1", "reads what its context does not hold"),
+    (UNHASHABLE, "{}, [1]", ""),
+])  # fmt: skip
+def test_what_is_no_lesson_is_left_out_with_its_reason(code, arguments, reason):
+    trace = record(wrap(code, "f", arguments), isolation=Isolation.LIMITS_ONLY)
+    stored = Stored("trace", "here", "f", trace)
+    found = recorded._unfit(RecordedPrograms(""), Compact(), frozenset(), stored)
+    assert found == (f"recorded: {reason}" if reason else "")
+    unknown = replace(trace, frames=tuple(replace(frame, line=None) for frame in trace.frames))
+    found = recorded._unfit(RecordedPrograms(""), Compact(), frozenset(), stored._replace(trace=unknown))
+    assert found == (f"recorded: {reason}" if reason else "recorded: without line numbers")
+
+
+def test_tests_are_spread_over_all_shards_each_once(tmp_path):
+    for number in range(4):
+        lines = [json.dumps({"name": str(name)}) for name in range(20 * number, 20 * number + 30)]
+        (tmp_path / f"{number:04d}.tests.jsonl").write_text("\n".join(lines))
+    shards = [tmp_path / f"{number:04d}.json.gz" for number in range(4)]
+    assert RecordedPrograms("", tests=50).write_tests(shards, tmp_path / "tests.jsonl") == 50
+    names = [int(json.loads(line)["name"]) for line in (tmp_path / "tests.jsonl").read_text().splitlines()]
+    assert len(set(names)) == 50 and names == sorted(names) and sum(name < 45 for name in names) == 25
+    assert RecordedPrograms("", tests=500).write_tests(shards, tmp_path / "tests.jsonl") == 90
+
+
+def test_kept_traces_are_what_is_asked_for(made):
+    model = SimpleNamespace(tests=made[0] / "tests", name="x")
+    kept = [item for item in OwnPrograms().items(model) if item.id.startswith("recorded ")]
+    assert kept and all(item.truth is not None and item.truth.frames[0].line for item in kept)
+    for item in kept:
+        again = record(item.context, isolation=Isolation.LIMITS_ONLY)
+        assert again.frames == item.truth.frames
+        assert [frame.line for frame in again.frames] == [frame.line for frame in item.truth.frames]
 
 
 def test_stages_tell_their_own_programs_in_the_one_vocabulary(made, episodes):

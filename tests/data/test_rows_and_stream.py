@@ -160,14 +160,14 @@ def test_of_a_mixture_each_set_comes_as_often_as_its_share_and_no_row_before_ano
         drawn = Counter()
         for step in range(epochs * stream.steps_per_epoch):
             ids = (stream[step].tokens[:, 0] - 1).tolist()
-            assert len({number // 1000 for number in ids}) == 1 and len(set(ids)) >= 1
+            assert len({number // 1000 for number in ids}) == 1  # no batch mixes two buckets
             drawn.update((number % 1000 // 100, number // 1000, number % 100) for number in ids)
         for (number, bucket), wanted in ideal.items():
             times = [drawn[number, bucket, row] for row in range(counts[number][bucket])]
             if not times:
                 continue
-            # Of an epoch at most size - 1 rows of a bucket fill no batch, and a share is rounded.
-            assert abs(sum(times) - epochs * wanted) <= epochs * (size - 1 + 0.5) + 1e-6
+            # Of an epoch at most size - 1 rows of a bucket fill no batch, and a share is rounded, up from nothing.
+            assert abs(sum(times) - epochs * wanted) <= epochs * (size - 1 + max(0.5, 1 - wanted)) + 1e-6
             assert max(times) - min(times) <= 1 + epochs * (size - 1)
 
 
@@ -184,6 +184,31 @@ def test_a_set_of_a_mixture_goes_on_in_the_next_epoch_where_it_was(tmp_path):
     assert set(Counter(np.concatenate(small[:15]).tolist()).values()) == {1}
     assert Counter(np.concatenate(small).tolist()) == {number: 3 for number in range(100, 120)}
     assert sum(0 < len(some) < 4 for some in small) > 30  # rows of both share batches
+
+
+def test_what_is_drawn_of_a_set_in_part_is_not_its_beginning(tmp_path):
+    bucket, sets = Bucket(8, 8), []
+    for number, share in enumerate([0.9, 0.1]):
+        (folder := tmp_path / str(number)).mkdir()
+        rows_on_disk(folder, [100], [bucket], 1 + 100 * number)
+        sets.append(RowSet(folder, Manifest.read(folder), share))
+    stream = BucketedBatches(ReadyRows(tuple(sets), (bucket,), 9), StreamConfig(8 * 4, 1), 10_000)
+    drawn = np.concatenate([stream[step].tokens[:, 0] - 1 for step in range(stream.steps_per_epoch)])
+    few = drawn[drawn >= 100] - 100
+    assert len(set(few.tolist())) == len(few) == 20 and few.max() > 60 and few.min() < 40
+    again = BucketedBatches(ReadyRows(tuple(sets), (bucket,), 9), StreamConfig(8 * 4, 1), 10_000)
+    np.testing.assert_array_equal(again[37].tokens, stream[37].tokens)
+
+
+def test_a_bucket_of_which_a_set_has_few_is_drawn_all_the_same(tmp_path):
+    buckets, sets = (Bucket(4, 8, 4), Bucket(8, 8)), []
+    for number, (counts, share) in enumerate([((98, 2), 0.02), ((0, 100), 0.98)]):
+        (folder := tmp_path / str(number)).mkdir()
+        rows_on_disk(folder, counts, buckets, 1 + 100 * number)
+        sets.append(RowSet(folder, Manifest.read(folder), share))
+    stream = BucketedBatches(ReadyRows(tuple(sets), buckets, 9), StreamConfig(8, 1), 10_000)
+    drawn = [int(stream[step].tokens[0, 0]) for step in range(2 * stream.steps_per_epoch)]
+    assert sorted(number for number in drawn if 1000 < number < 1100) == [1001, 1002]
 
 
 def test_a_missing_or_small_folder_says_what_to_do(tmp_path, rows):

@@ -57,7 +57,7 @@ def test_the_perfect_model_is_right_everywhere(evaluate, oracle):
     held = sum("for loop" in constructs(row.code) for row in ROWS)
     assert {row["type"]: row["n"] for row in traces["by_construct"]}["for loop"] == held > 0
     assert suites["cruxeval-output-trace"]["calibration"]["error"] < 0.1
-    assert traces["frame_calibration"]["error"] < 0.1 and traces["frame_calibration"]["bins"][-1]["score"] == 1
+    assert traces["frame_calibration"]["error"] < 0.15 and traces["frame_calibration"]["bins"][-1]["score"] == 1
     assert {body["temperature"] for body in oracle.asked if "messages" in body} == {1.0}
 
 

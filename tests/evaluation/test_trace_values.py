@@ -84,3 +84,7 @@ def test_constructs_are_those_that_stand_in_the_program():
     assert constructs(PROGRAM.replace(" or outer(n - 1)", "")) == held[:-2]
     assert constructs("def f(:") == []
     assert constructs(PROGRAM + "\ndef g(): pass") == [*held, "several functions"]
+    assert constructs("class A:\n  def append(self, x):\n    self.items.append(x)") == ["class", "attribute or method"]
+    assert "recursion" in constructs("class A:\n  def walk(self):\n    self.walk()")
+    assert constructs("def f():\n  return 1, 2") == []
+    assert constructs("def f(x):\n  def g():\n    return x\n  a, b = g()") == ["unpacking", "closure"]

@@ -42,7 +42,8 @@ def test_it_is_served_and_predicted_with_by_name(exported):
     assert served.vocabulary.fingerprint == trained(exported).vocabulary.fingerprint
     command = [sys.executable, "-m", "cwm_jax", "predict", "experiments/tiny/strawberry.py", "--checkpoint", exported]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert "call      def count_letters(s, letter):" in done.stdout and "Traceback" not in done.stderr
+    assert "call      def count_letters(s, letter):" in done.stdout
+    assert done.returncode == 0 or "breaks off" in done.stderr  # it has learnt next to nothing
 
 
 def test_half_the_bytes_hold_nearly_the_same_weights(trained_run, exported, tmp_path):
@@ -79,5 +80,5 @@ def test_what_is_neither_a_run_nor_such_weights_is_refused(exported, tmp_path):
     with pytest.raises(FileNotFoundError, match="is neither the folder of a run"):
         LocalModel(tmp_path)
     WeightsIndex(ModelConfig(), 99, "float32").save(tmp_path)
-    with pytest.raises(ValueError, match="weights that were converted"):
+    with pytest.raises(ValueError, match="does not tell how long its rows were"):
         LocalModel(tmp_path)

@@ -280,9 +280,9 @@ def _entry(place: ast.Subscript, state: dict[str, str]) -> list[str]:
     """The entry of a dict that a line replaces, if there is one."""
     try:
         table, key = _value(place.value, state), _value(place.slice, state)
-    except _UNKNOWN:
+        return [f"{key!r}: {table[key]!r}"] if isinstance(table, dict) and key in table else []
+    except (*_UNKNOWN, TypeError):  # a key that cannot be hashed
         return []
-    return [f"{key!r}: {table[key]!r}"] if isinstance(table, dict) and key in table else []
 
 
 def _hands_over(node: ast.AST | None, functions: set[str]) -> bool:

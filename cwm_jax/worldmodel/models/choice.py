@@ -13,7 +13,7 @@ class Choice:
     """A model as users name it.
 
     Attributes:
-      checkpoint: folder of a run; None for the newest under runs/.
+      checkpoint: folder of a run, or of its exported weights; None for the newest run under runs/.
       endpoint: URL of a server, in place of a checkpoint.
       model: of those that the server lists; empty for the first.
       vocabulary: file of the server's vocabulary, where prompts go as token ids.
@@ -61,7 +61,12 @@ class Choice:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of a verb that asks a model; `Choice.of` reads them."""
-    parser.add_argument("--checkpoint", type=Path, metavar="D", help="folder of a run; default: the newest under runs/")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="D",
+        help="folder of a run or of its exported weights; default: the newest run under runs/",
+    )
     parser.add_argument(
         "--endpoint", metavar="URL", default="", help="a server in its place, such as http://127.0.0.1:8000"
     )
