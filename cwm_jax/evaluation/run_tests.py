@@ -1,5 +1,6 @@
 """Evaluation of a trained run: its test sets predicted, measured, and written where the report finds them."""
 
+import hashlib
 import json
 import time
 from collections import defaultdict
@@ -66,12 +67,13 @@ def _names(tests: Path | None) -> list[str]:
 
 
 def _one_set(model: LocalModel, run: Path, name: str) -> dict[str, Any]:
-    """Items, scores and seconds of one test set, from its file if it is of this checkpoint."""
-    path = run / "evaluation" / f"{name}.json"
-    if path.exists() and (saved := json.loads(path.read_text()))["step"] == model.step:
+    """Items, scores and seconds of one test set, from its file if it is of this checkpoint and these tests."""
+    path, text = run / "evaluation" / f"{name}.json", (model.tests / f"{name}.jsonl").read_text()
+    of = {"step": model.step, "tests": hashlib.sha256(text.encode()).hexdigest()}
+    if path.exists() and of.items() <= (saved := json.loads(path.read_text())).items():
         return saved
     started = time.monotonic()
-    tests = [json.loads(line) for line in (model.tests / f"{name}.jsonl").read_text().splitlines()]
+    tests = [json.loads(line) for line in text.splitlines()]
     predictions = []
     with progress(f"predicting {name.replace('_', ' ')}", len(tests), unit="traces") as bar:
         for predicted in WorldModel(model).predict([test["context"] for test in tests]):
@@ -91,7 +93,7 @@ def _one_set(model: LocalModel, run: Path, name: str) -> dict[str, Any]:
     ]
     count = lambda text: len(model.vocabulary.encode(text))  # noqa: E731
     scores = _scores(pairs, items, count)
-    result = {"step": model.step, "seconds": time.monotonic() - started, "scores": scores, "items": items}
+    result = {**of, "seconds": time.monotonic() - started, "scores": scores, "items": items}
     path.parent.mkdir(exist_ok=True)
     write_json(path, result)
     return result
