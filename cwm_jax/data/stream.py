@@ -133,9 +133,9 @@ class BucketedBatches:
 
     def _rows(self, bucket: Bucket, number: int, turns: np.ndarray) -> np.ndarray:
         """The rows of a set that have these turns, counted from the first epoch on."""
-        parts = self._parts[bucket]
-        size = len(parts[number].file)
-        if len(parts) == 1:
+        part = self._parts[bucket][number]
+        size = len(part.file)
+        if part.count == size:
             return turns % size  # an epoch holds each once, in an order of its own
         rows = np.empty(len(turns), int)
         for time in set((turns // size).tolist()):
