@@ -94,18 +94,43 @@ def test_what_happened_before_what_is_what_the_programs_clocks_say(kind, plan, s
         if isinstance(step.what, Message) and step.what.kind == "send":
             values[step.what["message"]] = ast.literal_eval(step.what["value"])
             sends.append((index, *values[step.what["message"]]))
-    # Starting a process waits for those that have ended by then, which orders them and is no message of the program.
-    kinds = [step.what.kind for step in run.steps if isinstance(step.what, Message)]
-    waited = "join" in kinds and "spawn" in kinds[kinds.index("join") :]
+    known, after = known_at_the_end(run, values), ended_before(run)
     for first, sender, clock in sends:
         for second, _, other in sends:
-            told, found = first != second and clock[sender] <= other[sender], run.happened_before(first, second)
-            assert found if told else waited or not found
+            waited = any(
+                other[begun] and any(clock[sender] <= known[ended][sender] for ended in after[begun]) for begun in after
+            )
+            expected = first != second and (clock[sender] <= other[sender] or waited)
+            assert run.happened_before(first, second) == expected
     for task in run.tasks[1:]:
         todo = plan[task.number - 1]
         own = [step.what.kind for step in run.steps if step.task == task.number and isinstance(step.what, Message)]
         assert own == ["receive" if other is None else "send" for other in todo]
         assert_received(run, task.number, values)
+
+
+def known_at_the_end(run: TaskRun, values: dict[str, tuple]) -> list[list[int]]:
+    """The clock of each task when it ends, as far as messages tell."""
+    known = [[0] * (len(run.tasks) - 1) for _ in run.tasks[1:]]
+    for step in run.steps:
+        if isinstance(step.what, Message) and step.what.kind in ("send", "receive"):
+            clock = values[step.what["message"]][1]
+            known[step.task - 1] = list(map(max, known[step.task - 1], clock))
+    return known
+
+
+def ended_before(run: TaskRun) -> dict[int, list[int]]:
+    """By task those that were joined before it began: starting a process waits for all that have ended by then.
+
+    That orders them, and is no message of the program's.
+    """
+    ended, found = [], {}
+    for step in run.steps:
+        if isinstance(step.what, Message) and step.what.kind == "join":
+            ended.append(int(step.what["task"]) - 1)
+        elif isinstance(step.what, Message) and step.what.kind == "spawn":
+            found[int(step.what["task"]) - 1] = list(ended)
+    return found
 
 
 def assert_received(run: TaskRun, number: int, values: dict[str, tuple]) -> None:
