@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -151,3 +152,9 @@ def _make_room(path: str | os.PathLike) -> str:
         f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB are free there. Make room, or raise the limit, "
         "and give the same command again: it goes on from the last thing that was written whole"
     )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

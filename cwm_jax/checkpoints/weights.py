@@ -60,8 +60,8 @@ class WeightsIndex:
 
     def save(self, folder: Path) -> None:
         """Writes the index: with it the folder is whole."""
-        kept = {name: value for name, value in dataclasses.asdict(self.model).items() if name in SHAPE}
-        write_json(folder / INDEX, {**dataclasses.asdict(self), "model": kept})
+        told = dataclasses.asdict(self)
+        write_json(folder / INDEX, told | {"model": {name: told["model"][name] for name in SHAPE}})
 
     @classmethod
     def load(cls, folder: Path) -> "WeightsIndex":

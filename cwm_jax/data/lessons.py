@@ -147,11 +147,11 @@ class StageRows:
             for lesson in self.lessons:
                 if Random(f"{type(lesson).__name__} {episode.source}").random() >= lesson.share:
                     continue
-                if (segments := _told(lesson, form, episode, dropped)) is not None:
+                if (segments := _segments(lesson, form, episode, dropped)) is not None:
                     yield make_document(vocabulary, segments)
 
 
-def _told(lesson: Lesson, form: Compact, episode: Episode, dropped: Counter) -> Segments | None:
+def _segments(lesson: Lesson, form: Compact, episode: Episode, dropped: Counter) -> Segments | None:
     """As `lesson.segments`; None, counted, where some real code cannot be told."""
     try:
         return lesson.segments(form, episode)
@@ -201,7 +201,8 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
     """
     folder, started = Path(folder), time.monotonic()
     with in_use(folder):
-        claim(folder, _settings(lessons))
+        settings = _settings(lessons)
+        claim(folder, settings)
         try:
             return {stage.name: Manifest.read(folder / stage.name) for stage in lessons.stages}
         except FileNotFoundError:
@@ -215,28 +216,20 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
             tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")
         vocabulary = _vocabulary(lessons, folder, paths)
         told = {stage.name: _Told(stage) for stage in lessons.stages}
-        programs, dropped, pythons = ({source: Counter() for source in paths} for _ in range(3))
+        totals = {source: Shard() for source in paths}
         with progress("telling", sum(map(len, paths.values())), unit="shards") as bar:
             for number, (source, shard) in enumerate(_shards(paths), start=1):
-                programs[source].update(shard.programs)
-                dropped[source].update(shard.dropped)
-                pythons[source][shard.python] += len(shard.episodes)
+                totals[source].programs.update(shard.programs)
+                totals[source].dropped.update(shard.dropped)
+                totals[source].python = shard.python or totals[source].python
                 for stage in lessons.stages:
                     if stage.programs == source:
                         told[stage.name].tell(lessons.form, vocabulary, shard.episodes)
                 bar.update(number)
-        found = {"settings": _settings(lessons), "vocabulary": vocabulary.fingerprint, "tests": tests}
+        found = {"settings": settings, "vocabulary": vocabulary.fingerprint, "tests": tests}
         found["seconds"] = round(time.monotonic() - started, 1)
         return {
-            stage.name: told[stage.name].write(
-                folder / stage.name,
-                dropped[stage.programs],
-                found
-                | {
-                    "programs": dict(programs[stage.programs]),
-                    "python": max(pythons[stage.programs], key=pythons[stage.programs].get),
-                },
-            )
+            stage.name: told[stage.name].write(folder / stage.name, totals[stage.programs], found)
             for stage in lessons.stages
         }
 
@@ -262,7 +255,7 @@ def _vocabulary(lessons: Lessons, folder: Path, paths: Mapping[str, Sequence[Pat
     path = folder / VOCABULARY
     if not path.exists():
         pieces = (
-            [piece for piece, _ in _told(lesson, lessons.form, episode, Counter()) or ()]
+            [piece for piece, _ in _segments(lesson, lessons.form, episode, Counter()) or ()]
             for source, some in paths.items()
             for episode in _sample([episode for _, shard in _shards({source: some}) for episode in shard.episodes])
             for lesson in dict.fromkeys(
@@ -293,8 +286,8 @@ class _Told:
             else:
                 self._buckets[limit].append(document)
 
-    def write(self, folder: Path, dropped: Counter, found: dict) -> Manifest:
-        """Writes the rows and the manifest, last; `dropped` is what was before, `found` the rest of the manifest."""
+    def write(self, folder: Path, total: Shard, found: dict) -> Manifest:
+        """Writes the rows and the manifest, last; `total` tells of all shards, `found` is the rest of the manifest."""
         documents = [document for some in self._buckets.values() for document in some]
         if not documents:
             raise ValueError(
@@ -310,7 +303,9 @@ class _Told:
             documents=len(documents),
             tokens=sum(len(document.tokens) for document in documents),
             predicted_tokens=sum(int((document.loss_weights == 1).sum()) for document in documents),
-            dropped=dict(dropped + self._dropped),
+            programs=dict(total.programs),
+            dropped=dict(total.dropped + self._dropped),
+            python=total.python,
             **found,
         )
         manifest.write(folder)

@@ -21,7 +21,7 @@ from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
 from cwm_jax.files import claim
 from cwm_jax.report.progress import progress
-from cwm_jax.text.load import VOCABULARY
+from cwm_jax.text.load import VOCABULARY, find_vocabulary, load_vocabulary
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.shards import make_shards
@@ -59,7 +59,7 @@ class DataConfig:
 
     def size_of_vocabulary(self, run: Path) -> int:
         """Tokens of the vocabulary of a run that made its rows; FileNotFoundError where it has not yet."""
-        return SentencePieceVocabulary.load(Path(run) / "data" / VOCABULARY).vocab_size
+        return load_vocabulary(find_vocabulary(Path(run) / "data")).vocab_size
 
     def ready(self, out: Path) -> ReadyRows:
         """The rows, made in `out/data` if need be; raises what `prepare` raises."""

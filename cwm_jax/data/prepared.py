@@ -90,7 +90,8 @@ class PreparedRows:
 
     def _take(self, folders: Sequence[Path], data: Path) -> None:
         """Copies what lies beside the rows to the run: their vocabulary, which must fit, and test sets."""
-        for vocabulary in [folder / VOCABULARY for folder in folders if (folder / VOCABULARY).exists()][:1]:
+        vocabulary = next((folder / VOCABULARY for folder in folders if (folder / VOCABULARY).exists()), None)
+        if vocabulary:
             size = load_vocabulary(vocabulary).vocab_size
             if size != self.vocabulary_size:
                 raise ValueError(
@@ -98,8 +99,9 @@ class PreparedRows:
                     f"PreparedRows.vocabulary_size = {size}"
                 )
             write_whole(data / VOCABULARY, vocabulary.read_bytes())
-        for folder in [folder for folder in folders if (folder / TESTS).exists()][:1]:
-            copy_tests(folder, data)
+        tested = next((folder for folder in folders if (folder / TESTS).exists()), None)
+        if tested:
+            copy_tests(tested, data)
 
 
 def _unchanged(folder: Path, drawn: Drawn) -> Manifest:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cwm_jax.data.corpus import Shard, episode_of, write_shard
-from cwm_jax.files import write_whole
-from cwm_jax.records import read_records
+from cwm_jax.data.corpus import Episode, Shard, episode_of, write_shard
+from cwm_jax.files import digest_of, write_whole
 from cwm_jax.tracing import render
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.sources.program import fingerprint
-from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
+from cwm_jax.tracing.store import RecordSlice, Stored, finished_datasheet, record_slices
 
 FAMILY = "recorded"
 _RECORDS_PER_SHARD = 2000  # some seconds of work
@@ -48,11 +47,7 @@ class RecordedPrograms:
     @property
     def marks(self) -> list[str]:
         """A digest of each file of traces."""
-        found = []
-        for name in finished_datasheet(self.folder)["records"]:
-            with (Path(self.folder) / name).open("rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
-        return found
+        return [digest_of(Path(self.folder) / name) for name in finished_datasheet(self.folder)["records"]]
 
     def jobs(self, form: Compact, forbidden: frozenset[str], out: Path) -> dict[Path, Callable[[], None]]:
         """What makes each shard of episodes in `out`, by its file; beside it stand the traces held out for tests.
@@ -62,13 +57,9 @@ class RecordedPrograms:
           forbidden: fingerprints of programs that other tests are made of.
           out: folder of the shards.
         """
-        slices = [
-            (Path(self.folder) / name, count, slice(first, first + _RECORDS_PER_SHARD))
-            for name, count in finished_datasheet(self.folder)["records"].items()
-            for first in range(0, count, _RECORDS_PER_SHARD)
-        ]
-        paths = {out / f"{number:04d}.json.gz": one for number, one in enumerate(slices)}
-        return {path: partial(_tell, self, form, forbidden, *one, path) for path, one in paths.items()}
+        slices = enumerate(record_slices(self.folder, _RECORDS_PER_SHARD))
+        paths = {out / f"{number:04d}.json.gz": records for number, records in slices}
+        return {path: partial(_tell, self, form, forbidden, records, path) for path, records in paths.items()}
 
     def write_tests(self, shards: Iterable[Path], path: Path) -> int:
         """Gathers what the shards held out, evenly over all, at most `tests`; returns how many."""
@@ -89,22 +80,17 @@ def _tests_beside(shard: Path) -> Path:
 
 
 def _tell(
-    programs: RecordedPrograms,
-    form: Compact,
-    forbidden: frozenset[str],
-    path: Path,
-    count: int,
-    records: slice,
-    shard: Path,
+    programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], records: RecordSlice, shard: Path
 ) -> None:
     """Writes what is held out of some records, then their episodes."""
     result, tests = Shard(), {}
-    for stored in map(from_bytes, read_records(path, count, records)):
+    for stored in records.read():
         if stored.kind not in ("trace", "step-over"):
             continue
         result.python = stored.trace.python
-        if reason := _unfit(programs, form, forbidden, stored):
-            result.dropped[reason] += 1
+        episode = _episode(programs, form, forbidden, stored)
+        if isinstance(episode, str):
+            result.dropped[episode] += 1
         elif programs.is_held_out(stored.program):
             if stored.kind == "trace":
                 name = f"{stored.origin} {stored.program}"
@@ -113,28 +99,29 @@ def _tell(
                 tests.setdefault(stored.program, json.dumps(told))
         else:
             result.programs[FAMILY] += stored.kind == "trace"
-            context = form.context(stored.trace.context)
-            result.episodes.append(episode_of(form, context, stored.trace, over=stored.kind == "step-over"))
+            result.episodes.append(episode)
     write_whole(_tests_beside(shard), "".join(line + "\n" for line in tests.values()))
     write_shard(result, shard)
 
 
-def _unfit(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], stored: Stored) -> str:
+def _episode(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], stored: Stored) -> Episode | str:
+    """A trace told in `form`, or why it is no lesson."""
     trace = stored.trace
     if len(trace.frames) > programs.max_frames:
         return "recorded: too many frames"
     if _READS.search(trace.context):
         return "recorded: reads what its context does not hold"
     try:
-        form.context(trace.context)
+        context = form.context(trace.context)
     except ValueError:
         return "recorded: too many lines of code"
     if any(frame.line is None for frame in trace.frames):
         return "recorded: without line numbers"
     try:
-        exact = form.trace(trace.context, form.frames(trace)) == trace
+        episode = episode_of(form, context, trace, over=stored.kind == "step-over")
+        exact = form.trace(trace.context, episode.frames) == trace
     except (ValueError, KeyError, RecursionError):  # ways of control that the form has no words for
         exact = False
     if not exact:
         return "recorded: not exact in the compact form"
-    return "recorded: in a test set" if fingerprint(trace.context) in forbidden else ""
+    return "recorded: in a test set" if fingerprint(trace.context) in forbidden else episode

@@ -1,15 +1,13 @@
 """Documents of a folder of traces that `prepare` made: CWM's own text, or what the traces say in plain English."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from cwm_jax.data.documents import Part, Text
-from cwm_jax.records import read_records
+from cwm_jax.files import digest_of
 from cwm_jax.text.special_tokens import (
     BEGIN_OF_TEXT,
     CALL_SEP,
@@ -23,7 +21,7 @@ from cwm_jax.text.special_tokens import (
 from cwm_jax.tracing.hidden import hidden_segments
 from cwm_jax.tracing.language import EVENT_TOKENS, segments
 from cwm_jax.tracing.narration import Rewrite, Rewriter, final_of, final_value, narrate
-from cwm_jax.tracing.store import Stored, finished_datasheet, from_bytes
+from cwm_jax.tracing.store import RecordSlice, Stored, finished_datasheet, record_slices
 from cwm_jax.tracing.tasks import task_segments
 
 _KINDS = ("trace", "step-over", "episode", "tasks", "tasks-step-over")
@@ -64,15 +62,9 @@ class _TraceFolder:
 
     def parts(self, dropped: Counter) -> list[Part]:
         """The work; nothing is read yet but the bytes. Raises as `read_stored`."""
-        parts: list[Part] = []
-        for name, count in finished_datasheet(self.folder)["records"].items():
-            path = Path(self.folder) / name
-            with path.open("rb") as file:
-                mark = hashlib.file_digest(file, "sha256").hexdigest()
-            for first in range(0, count, _RECORDS_PER_PART):
-                records = slice(first, first + _RECORDS_PER_PART)
-                parts.append(_Records(self, path, count, records, f"{mark} {first}"))
-        return parts
+        slices = list(record_slices(self.folder, _RECORDS_PER_PART))
+        marks = {path: digest_of(path) for path in dict.fromkeys(one.path for one in slices)}
+        return [_Records(self, one, f"{marks[one.path]} {one.records.start}") for one in slices]
 
 
 class _Records(NamedTuple):
@@ -80,21 +72,17 @@ class _Records(NamedTuple):
 
     Attributes:
       source: what makes documents of them.
-      path: the file.
-      count: the records that it should hold.
       records: those that are read.
       mark: names the bytes.
     """
 
     source: "RecordedTraces | Narrations"
-    path: Path
-    count: int
-    records: slice
+    records: RecordSlice
     mark: str
 
     def texts(self, dropped: Counter) -> Iterator[Text]:
         """The documents; see `Part`."""
-        for stored in map(from_bytes, read_records(self.path, self.count, self.records)):
+        for stored in self.records.read():
             if stored.kind in self.source.kinds and (text := self.source.text(stored, dropped)):
                 yield text
 

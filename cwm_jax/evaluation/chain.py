@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
@@ -29,7 +29,7 @@ from cwm_jax.files import in_use, write_json
 from cwm_jax.inference.config import EngineConfig
 from cwm_jax.inference.engine import Engine
 from cwm_jax.inference.request import Request
-from cwm_jax.model.transformer import ModelConfig, Params, rebuilder
+from cwm_jax.model.transformer import rebuilder
 from cwm_jax.report.chain import write_chain_report
 from cwm_jax.report.progress import progress
 from cwm_jax.rl import cli as rl_cli
@@ -38,25 +38,9 @@ from cwm_jax.rl.policy import PolicyReader
 from cwm_jax.text.load import VOCABULARY, load_vocabulary
 from cwm_jax.text.vocabulary import Vocabulary
 from cwm_jax.tracing.sources import program
-from cwm_jax.training.trained import trained
+from cwm_jax.training.trained import Trained, trained
 
 STAGES = ("pretrain", "midtrain", "sft", "rl")
-
-
-class Weights(NamedTuple):
-    """What a stage came to.
-
-    Attributes:
-      step: of its training.
-      model: its shape.
-      vocabulary: of the model.
-      params: the weights.
-    """
-
-    step: int
-    model: ModelConfig
-    vocabulary: Vocabulary
-    params: Params
 
 
 @dataclass(frozen=True)
@@ -151,13 +135,7 @@ def measures_of(rl: Rl, vocabulary: Vocabulary) -> list[Measure]:
     return [*greedy, Measure("reward", rewarded, environment.reward, rl.examining.temperature)]
 
 
-def learnt(run: Path) -> Weights:
-    """What a run of `train` came to; raises as `trained`."""
-    found = trained(run)
-    return Weights(found.step, found.model, found.vocabulary, found.params)
-
-
-def reinforced(run: Path, rl: Rl) -> Weights:
+def reinforced(run: Path, rl: Rl) -> Trained:
     """What a run of `rl` published last; raises FileNotFoundError where there is nothing."""
     start, policies = rl.start, PolicyReader(run, "evaluation")
     if (newest := policies.newest()) is None:
@@ -166,7 +144,7 @@ def reinforced(run: Path, rl: Rl) -> Weights:
         params = policies.load(newest, rl.shapes(start.vocabulary.vocab_size, None))
     finally:
         policies.leave()
-    return Weights(newest.step, start.model, start.vocabulary, params)
+    return Trained(start.model, start.vocabulary, rl.learning.batching.length, newest.step, params)
 
 
 def _stage(
@@ -174,7 +152,7 @@ def _stage(
 ) -> dict[str, Any]:
     """What is told of a stage; its measurements from the file, if they are of these weights and programs."""
     run, path = out / stage, out / "measured" / f"{stage}.json"
-    weights = reinforced(run, rl) if stage == STAGES[-1] else learnt(run)
+    weights = reinforced(run, rl) if stage == STAGES[-1] else trained(run)
     if weights.vocabulary.fingerprint != vocabulary.fingerprint:
         raise ValueError(f"{run} has another vocabulary than {out / 'data'}; run the chain again in a new folder")
     mark = _mark(weights, rl, tasks)
@@ -189,7 +167,7 @@ def _stage(
     }
 
 
-def _mark(weights: Weights, rl: Rl, tasks: Sequence[Task]) -> str:
+def _mark(weights: Trained, rl: Rl, tasks: Sequence[Task]) -> str:
     """Another one for other weights, other programs, or another way of asking."""
     marks = jax.device_get(jax.tree.leaves(fingerprint(weights.params)))
     told = [list(map(int, marks)), weights.vocabulary.fingerprint, [task.args for task in tasks]]
@@ -197,7 +175,7 @@ def _mark(weights: Weights, rl: Rl, tasks: Sequence[Task]) -> str:
     return hashlib.sha256(shaping.encode()).hexdigest()
 
 
-def measured(weights: Weights, engine: EngineConfig, measures: Sequence[Measure], tasks: Sequence[Task]) -> dict:
+def measured(weights: Trained, engine: EngineConfig, measures: Sequence[Measure], tasks: Sequence[Task]) -> dict:
     """Scores by measure, each with its 95 % interval where it is a share; the first program's answers; seconds."""
     began = time.monotonic()
     host = Engine(rebuilder(weights.model, weights.vocabulary.vocab_size), weights.params, engine)

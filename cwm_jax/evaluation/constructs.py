@@ -2,6 +2,8 @@
 
 import ast
 
+from cwm_jax.tracing.source import FUNCTIONS
+
 _NODES: dict[str, tuple[type[ast.AST], ...]] = {
     "for loop": (ast.For, ast.AsyncFor),
     "while loop": (ast.While,),
@@ -28,7 +30,7 @@ def constructs(context: str) -> list[str]:
         return []
     nodes = list(ast.walk(tree))
     found = [name for name, kinds in _NODES.items() if any(isinstance(node, kinds) for node in nodes)]
-    functions = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [node for node in nodes if isinstance(node, FUNCTIONS)]
     if any(isinstance(node, (ast.Tuple, ast.Starred)) and isinstance(node.ctx, ast.Store) for node in nodes):
         found.append("unpacking")
     if any(inner in functions for one in functions for inner in list(ast.walk(one))[1:]):

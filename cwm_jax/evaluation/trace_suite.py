@@ -22,7 +22,7 @@ from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, parse, resolve
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
-from cwm_jax.worldmodel.models.model import CannotDo, Forced, Model
+from cwm_jax.worldmodel.models.model import CannotDo, Forced, Form, Model
 from cwm_jax.worldmodel.predict import Outcome, predicted
 
 _LONG = 8192  # tokens of a trace (paper Table 8)
@@ -114,7 +114,7 @@ class TraceSuite:
                 "free": [index < len(guess.frames) and guess.frames[index] == frame
                          for index, frame in enumerate(actual.frames)],
                 "forced": forced,
-                "sure": _sure_and_right(outcome, actual, len(_start(actual)[1])),
+                "sure": _sure_and_right(model.form, outcome, actual, len(_start(actual)[1])),
             }  # fmt: skip
 
     def score(self, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -154,13 +154,13 @@ def _start(truth: Trace) -> tuple[str, tuple]:
     return truth.context, (first,) if not first.locals else ()
 
 
-def _sure_and_right(outcome: Outcome, actual: Trace, given: int) -> list[tuple[float, bool]]:
+def _sure_and_right(form: Form, outcome: Outcome, actual: Trace, given: int) -> list[tuple[float, bool]]:
     """Of each predicted frame up to the first wrong one how sure the model was, and whether it is right.
 
     Behind that one it speaks of another run.
     """
     pairs = []
-    for guess, frame, probability in list(zip(outcome.frames, actual.frames, outcome.sure))[given:]:
+    for guess, frame, probability in list(zip(outcome.frames, actual.frames, outcome.sure(form)))[given:]:
         pairs.append((probability, guess == frame))
         if guess != frame:
             break

@@ -5,7 +5,6 @@ and at most once, however many samplers made the group. A truncated ArrayRecord 
 trust only what has a manifest with the same count and hash.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -14,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cwm_jax.files import create_whole, sync
+from cwm_jax.files import create_whole, digest_of, sync
 from cwm_jax.records import read_records, write_records
 from cwm_jax.rl.trajectory import Group, from_bytes, to_bytes
 
@@ -76,7 +75,7 @@ class Spool:
         sync(path)
         tokens = sum(one.agent_tokens for one in group.trajectories)
         sealed = Sealed(
-            group.uid, group.task, group.worker, group.attempt, name, len(group.trajectories), _sha256(path), tokens,
+            group.uid, group.task, group.worker, group.attempt, name, len(group.trajectories), digest_of(path), tokens,
             group.versions, time.time_ns(),
         )  # fmt: skip
         if not create_whole(manifest, json.dumps(asdict(sealed))):
@@ -112,7 +111,7 @@ class Spool:
         """
         path = self.folder / sealed.records
         try:
-            if (found := _sha256(path)) != sealed.sha256:
+            if (found := digest_of(path)) != sealed.sha256:
                 raise ValueError(f"{path} is damaged: its sha256 is {found}, {sealed.sha256} was sealed")
             trajectories = tuple(map(from_bytes, read_records(path, sealed.count)))
         except (OSError, ValueError) as error:
@@ -126,8 +125,3 @@ class Spool:
             if (sealed := known.get(uid)) is not None:
                 (self.folder / f"{uid}.json").unlink(missing_ok=True)
                 (self.folder / sealed.records).unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -80,6 +80,31 @@ def finished_datasheet(folder: str | Path) -> dict:
     return sheet
 
 
+class RecordSlice(NamedTuple):
+    """Some records of one file: what one process reads.
+
+    Attributes:
+      path: the file.
+      count: the records that it should hold.
+      records: those that are meant.
+    """
+
+    path: Path
+    count: int
+    records: slice
+
+    def read(self) -> Iterator[Stored]:
+        """The traces; raises as `read_records`."""
+        return map(from_bytes, read_records(self.path, self.count, self.records))
+
+
+def record_slices(folder: str | Path, size: int) -> Iterator[RecordSlice]:
+    """All traces of a folder, at most `size` at a time, in order; raises as `read_stored`."""
+    for name, count in finished_datasheet(folder)["records"].items():
+        for first in range(0, count, size):
+            yield RecordSlice(Path(folder) / name, count, slice(first, first + size))
+
+
 def read_stored(folder: str | Path) -> Iterator[Stored]:
     """Every trace of a folder that `prepare` made, in order, with what is known of it.
 

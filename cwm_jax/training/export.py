@@ -8,7 +8,7 @@ from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex
 from cwm_jax.files import write_whole
 from cwm_jax.text.load import find_vocabulary
-from cwm_jax.training.trained import newest
+from cwm_jax.training.state import experiment_of, trained_weights
 
 
 def main(argv: list[str]) -> int:
@@ -35,9 +35,10 @@ def export(run: Path, destination: Path, to: str, dtype: str) -> tuple[int, Weig
       ValueError: `destination` exists, or the model has parts that CWM has not.
     """
     run = Path(run)
-    experiment, step, params = newest(run)
-    longest = max(experiment.data.buckets)
-    index = WeightsIndex(experiment.model, params["embed"].shape[0], dtype, longest, step)
+    experiment = experiment_of(run)
+    vocab_size = experiment.data.size_of_vocabulary(run)
+    step, params = trained_weights(run, experiment, vocab_size)
+    index = WeightsIndex(experiment.model, vocab_size, dtype, max(experiment.data.buckets), step)
     convert(ParamsReader(index, params), Path(destination), to, f"{run.absolute()} {step}")
     with suppress(FileNotFoundError):  # where the rows came without one
         vocabulary = find_vocabulary(run / "data")

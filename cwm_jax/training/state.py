@@ -86,6 +86,14 @@ def restored(checkpoints: Checkpoints, experiment: Experiment, vocab_size: int, 
     return step, state._replace(frozen=freeze(weights))
 
 
+def experiment_of(run: Path) -> Experiment:
+    """The configuration of a run; FileNotFoundError where the folder is none."""
+    path = Path(run) / "config.gin"
+    if not path.exists():
+        raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
+    return config.load([path], [], Experiment)
+
+
 def trained_weights(run: Path, experiment: Experiment, vocab_size: int) -> tuple[int, Params]:
     """Step and weights of a run's newest checkpoint on one device, adapters merged.
 
@@ -115,8 +123,8 @@ def _starting_weights(experiment: Experiment, vocab_size: int, mesh: Mesh) -> Pa
 def _weights_of_run(start: Weights, model: ModelConfig, shapes: Params) -> Params:
     """The newest weights of an earlier run, laid out as `shapes`; raises as `Weights.weights`."""
     run = Path(start.folder)
-    earlier = config.load([run / "config.gin"], [], Experiment)
-    vocab_size = shapes["embed"].shape[0]
+    earlier = experiment_of(run)
+    vocab_size = earlier.data.size_of_vocabulary(run)
     start.check(earlier.model, vocab_size, model, shapes)
     _, params = trained_weights(run, earlier, vocab_size)
     return jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)

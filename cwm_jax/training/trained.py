@@ -5,13 +5,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from cwm_jax import config
 from cwm_jax.checkpoints.weights import INDEX, WeightsReader, stacked
 from cwm_jax.model.transformer import ModelConfig, Params
-from cwm_jax.text.load import find_vocabulary, load_fitting
+from cwm_jax.text.load import load_fitting
 from cwm_jax.text.vocabulary import Vocabulary
-from cwm_jax.training.experiment import Experiment
-from cwm_jax.training.state import trained_weights
+from cwm_jax.training.state import experiment_of, trained_weights
 
 
 class Trained(NamedTuple):
@@ -46,9 +44,10 @@ def trained(folder: Path) -> Trained:
     """
     folder = Path(folder)
     if (folder / "config.gin").exists():
-        find_vocabulary(folder / "data")  # before the weights are read
-        experiment, step, params = newest(folder)
-        vocabulary = load_fitting(folder / "data", params["embed"].shape[0])
+        experiment = experiment_of(folder)
+        size = experiment.data.size_of_vocabulary(folder)
+        vocabulary = load_fitting(folder / "data", size)
+        step, params = trained_weights(folder, experiment, size)
         return Trained(experiment.model, vocabulary, max(experiment.data.buckets), step, params)
     if not (folder / INDEX).exists():
         raise FileNotFoundError(
@@ -65,16 +64,3 @@ def trained(folder: Path) -> Trained:
     vocabulary = load_fitting(folder, index.vocab_size)
     params = stacked(reader, lambda name, array: jnp.asarray(array, jnp.float32))
     return Trained(index.model, vocabulary, index.longest, index.step, params)
-
-
-def newest(run: Path) -> tuple[Experiment, int, Params]:
-    """Configuration, step and weights of a run's newest checkpoint.
-
-    Raises:
-      FileNotFoundError: the folder is no run, or holds no checkpoint yet.
-    """
-    run = Path(run)
-    if not (run / "config.gin").exists():
-        raise FileNotFoundError(f"{run} holds no config.gin; name the folder that `train --out` wrote")
-    experiment = config.load([run / "config.gin"], [], Experiment)
-    return experiment, *trained_weights(run, experiment, experiment.data.size_of_vocabulary(run))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cwm_jax.tracing import Frame, Trace
 from cwm_jax.tracing.language import EVENT_TOKENS, TraceSyntaxError
 from cwm_jax.tracing.trace import Event
-from cwm_jax.worldmodel.models.model import Ask, Model, Said, Spoken
+from cwm_jax.worldmodel.models.model import Ask, Form, Model, Said, Spoken
 from cwm_jax.worldmodel.predictors import Future, Predicted, Until
 
 Start = tuple[str, tuple[Frame, ...]]  # a context, and the frames that stand already
@@ -113,7 +113,8 @@ class Outcome:
       reason: why it does not.
       tokens: that were predicted.
       confidence: probability of the text of `value` given all before, where the model tells.
-      sure: probability of each frame of `trace` given those before, 1 of given ones; empty where the model tells none.
+      pieces: all that spell it, those of given frames included.
+      logprobs: natural log-probability of each piece, 0 of given ones; empty where the model tells none.
     """
 
     trace: Trace
@@ -121,11 +122,27 @@ class Outcome:
     reason: str = ""
     tokens: int = 0
     confidence: float | None = None
-    sure: tuple[float, ...] = ()
+    pieces: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         return self.trace.frames
+
+    def sure(self, form: Form) -> list[float]:
+        """The probability of each frame given those before: of all that is said from where the one before is told.
+
+        Given frames have 1; empty where the model tells none.
+        """
+        found, before = [], 0
+        try:
+            for told in form.told(self.trace.context, self.pieces) if self.logprobs else ():
+                last = max(place for places in (told.head, *told.values.values()) for place in places)
+                found.append(math.exp(sum(self.logprobs[before : last + 1])))
+                before = max(before, last + 1)
+        except TraceSyntaxError:
+            pass  # the trace breaks off there
+        return found
 
 
 def predicted(
@@ -166,12 +183,14 @@ def predicted(
 
 
 def _outcome(model: Model, context: str, head: list[str], said: Said, event: Event | None) -> Outcome:
-    trace = model.form.trace(context, [*head, *said.pieces])
+    pieces = (*head, *said.pieces)
+    trace = model.form.trace(context, pieces)
     if said.reason:
         return Outcome(replace(trace, reason=said.reason), None, said.reason)
     if said.finish == "length" and not trace.complete:
         trace = replace(trace, reason=f"it takes more than {said.tokens:,} tokens, the longest answer of the model")
-    outcome = Outcome(trace, tokens=said.tokens, sure=_sure(model, context, head, said))
+    logprobs = (*[0.0] * len(head), *said.logprobs) if said.logprobs else ()
+    outcome = Outcome(trace, tokens=said.tokens, pieces=pieces, logprobs=logprobs)
     last = trace.frames[-1] if trace.frames else None
     returns = last is not None and last.event == "return" and last.value is not None
     if not (trace.complete or (event == "return" and returns)):
@@ -182,18 +201,3 @@ def _outcome(model: Model, context: str, head: list[str], said: Said, event: Eve
     if len(trace.frames) > 1 and trace.frames[-2].event == "exception":
         return replace(outcome, reason=f"says that it raises {trace.frames[-2].value}")
     return replace(outcome, value=last.value, confidence=said.confidence(model.form.control_symbols))
-
-
-def _sure(model: Model, context: str, head: list[str], said: Said) -> tuple[float, ...]:
-    """The probability of each frame that can be read: of all that is said from where the one before it is told."""
-    if not said.logprobs:
-        return ()
-    scores, found, before = [0.0] * len(head) + list(said.logprobs), [], 0
-    try:
-        for told in model.form.told(context, [*head, *said.pieces]):
-            last = max(place for places in (told.head, *told.values.values()) for place in places)
-            found.append(math.exp(sum(scores[before : last + 1])))
-            before = max(before, last + 1)
-    except TraceSyntaxError:
-        pass  # the trace breaks off there
-    return tuple(found)

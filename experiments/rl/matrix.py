@@ -11,9 +11,9 @@ any two tokens, and the learner is slow enough for groups to wait for it. No tok
 cell (`Stale.oldest`); `age` tells how old tokens were, `segments` how many weights drew a trajectory. A cell ends when
 its held-out reward has come to the goal, as a policy that is right gives hardly any batches; `steps` tells when, and
 `area` how much was learnt of as many samples: held-out reward, averaged over as many steps as every cell has, as a
-ratio to the same seeds without staleness (R7). It
-ends short of the goal after `BUDGET` tokens: a policy that has become sure of something wrong draws groups of one mind,
-from which nothing is learnt. Groups have 16 members, as of 8 some seeds got stuck that way a little below the goal.
+ratio to the same seeds without staleness (R7). It ends short of the goal after `BUDGET` tokens: a policy that has
+become sure of something wrong draws groups of one mind, from which nothing is learnt. Groups have 16 members, as of 8
+some seeds got stuck that way a little below the goal.
 """
 
 import argparse

@@ -130,10 +130,12 @@ UNHASHABLE = "def f(d, k):\n    try:\n        d[k] = 1\n    except TypeError:\n 
 def test_what_is_no_lesson_is_left_out_with_its_reason(code, arguments, reason):
     trace = record(wrap(code, "f", arguments), isolation=Isolation.LIMITS_ONLY)
     stored = Stored("trace", "here", "f", trace)
-    found = recorded._unfit(RecordedPrograms(""), Compact(), frozenset(), stored)
-    assert found == (f"recorded: {reason}" if reason else "")
+    found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored)
+    assert found == (
+        f"recorded: {reason}" if reason else episode_of(Compact(), Compact().context(trace.context), trace)
+    )
     unknown = replace(trace, frames=tuple(replace(frame, line=None) for frame in trace.frames))
-    found = recorded._unfit(RecordedPrograms(""), Compact(), frozenset(), stored._replace(trace=unknown))
+    found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored._replace(trace=unknown))
     assert found == (f"recorded: {reason}" if reason else "recorded: without line numbers")
 
 

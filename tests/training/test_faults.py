@@ -63,9 +63,9 @@ def saved_steps(out: Path) -> list[int]:
 def weights(out: Path):
     import jax
 
-    from cwm_jax.training.trained import newest
+    from cwm_jax.training.trained import trained
 
-    _, step, params = newest(out)
+    *_, step, params = trained(out)
     return step, [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
 
 

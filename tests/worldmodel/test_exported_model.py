@@ -14,7 +14,7 @@ from cwm_jax.model.components import QKNorm, ShortConv
 from cwm_jax.model.transformer import ModelConfig
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.training.export import export
-from cwm_jax.training.trained import newest, trained
+from cwm_jax.training.trained import trained
 from cwm_jax.worldmodel.models.local import LocalModel
 from cwm_jax.worldmodel.predict import WorldModel
 
@@ -48,7 +48,7 @@ def test_it_is_served_and_predicted_with_by_name(exported):
 
 def test_half_the_bytes_hold_nearly_the_same_weights(trained_run, exported, tmp_path):
     export(trained_run, tmp_path / "half", "orbax", "bfloat16")
-    _, _, params = newest(trained_run)
+    params = trained(trained_run).params
     np.testing.assert_allclose(trained(tmp_path / "half").params["embed"], params["embed"], rtol=1 / 128)
     size = {
         folder: sum(path.stat().st_size for path in folder.rglob("d/*")) for folder in (exported, tmp_path / "half")

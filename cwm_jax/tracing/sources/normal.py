@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cwm_jax.tracing.source import FUNCTIONS, walk_scope
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
@@ -40,23 +40,28 @@ def normalise(tree: ast.Module) -> ast.Module:
     every name that is also looked up by its spelling keeps it: attributes, names bound in a class, keywords of calls.
     """
     nodes = list(ast.walk(bare(tree)))
-    kept = _spelled(nodes)
+    own = set(own_names(nodes))
     numbers: dict[str, str] = {}
 
     def numbered(name: str) -> str:  # no identifier, so no free name can be mistaken for it
-        return name if name in kept else numbers.setdefault(name, f"#{len(numbers)}")
+        return numbers.setdefault(name, f"#{len(numbers)}") if name in own else name
 
-    bound = set(_bound(nodes))
     for node in nodes:
-        if isinstance(node, ast.Name) and node.id in bound:
+        if isinstance(node, ast.Name):
             node.id = numbered(node.id)
         elif isinstance(node, (ast.Global, ast.Nonlocal)):
-            node.names = [numbered(name) if name in bound else name for name in node.names]
+            node.names = [numbered(name) for name in node.names]
         elif isinstance(node, ast.alias) and _local_name(node):
             node.asname = numbered(_local_name(node))
         elif (field := _BINDINGS.get(type(node))) and getattr(node, field):
             setattr(node, field, numbered(getattr(node, field)))
     return tree
+
+
+def own_names(nodes: Sequence[ast.AST]) -> list[str]:
+    """The names that code binds and that are looked up in no other way, each once: others may stand in their place."""
+    kept = _spelled(nodes)
+    return [name for name in dict.fromkeys(_bound(nodes)) if name not in kept]
 
 
 def is_numbered(name: object) -> bool:

@@ -9,6 +9,7 @@ import tokenize
 from dataclasses import replace
 from random import Random
 
+from cwm_jax.tracing.sources.normal import own_names
 from cwm_jax.tracing.sources.program import Program
 
 # fmt: off
@@ -37,11 +38,11 @@ _WORDS = (
 
 
 def renamed(program: Program, rng: Random) -> Program:
-    """The program with every name that its code binds replaced by another, the same everywhere.
+    """The program, which imports nothing, with every name that its code binds replaced by another, the same everywhere.
 
     Its `fingerprint`, which names do not count for, stays.
     """
-    names = list(dict.fromkeys(_bound(ast.parse(program.code))))
+    names = own_names(list(ast.walk(ast.parse(program.code))))
     fresh: dict[str, str] = {}
     for name in names:
         while (other := _made_up(rng)) in fresh.values() or other in names:
@@ -59,18 +60,6 @@ def _made_up(rng: Random) -> str:
         name = "_".join(rng.sample(_WORDS, 1 if kind < 0.7 else 2))
     name += str(rng.randint(1, 9)) if rng.random() < 0.1 else ""
     return name if not keyword.iskeyword(name) and not hasattr(builtins, name) and name != "main" else _made_up(rng)
-
-
-def _bound(tree: ast.Module) -> list[str]:
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            found.append(node.name)
-        elif isinstance(node, ast.arg):
-            found.append(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.append(node.id)
-    return found
 
 
 def _with_names(code: str, fresh: dict[str, str]) -> str:
