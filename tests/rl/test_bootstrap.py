@@ -116,7 +116,7 @@ def test_later_rounds_start_from_sft_and_know_what_was_hard(tmp_path):
     sft = tmp_path / "round-2" / "sft"
     assert later.checkpoint == str(sft) and later.curriculum.solve_rates == str(sft / "data" / SOLVE_RATES)
     assert replace(later, checkpoint=None, curriculum=whole.rl.curriculum) == whole.rl
-    assert whole.sft.optimizer.peak_lr == whole.rl.optimizer.peak_lr == 5e-3
+    assert (whole.sft.optimizer.peak_lr, whole.rl.optimizer.peak_lr) == (5e-3, 2e-3)
     assert resolve("sft/AdamW.peak_lr=1e-4").rl == whole.rl
 
 
