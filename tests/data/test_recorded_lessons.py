@@ -1,6 +1,8 @@
 """Lessons of recorded functions: exact in the compact form, split by program, in one vocabulary with generated ones."""
 
 import json
+import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,6 +141,42 @@ def test_what_is_no_lesson_is_left_out_with_its_reason(code, arguments, reason):
     assert found == (f"recorded: {reason}" if reason else "recorded: without line numbers")
 
 
+def test_what_the_compact_form_does_not_tell_exactly_is_no_lesson():
+    trace = record(wrap("def f(x):\n    y = x\n    return y", "f", "1"), isolation=Isolation.LIMITS_ONLY)
+    told = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), Stored("trace", "here", "f", trace))
+    assert not isinstance(told, str)
+    valued = replace(trace.frames[-1], locals=(("x", "1"),))  # the form has no locals at a return
+    elsewhere = replace(trace.frames[3], line=1)  # and no label for a line of no program
+    for frames in ((*trace.frames[:-1], valued), (*trace.frames[:3], elsewhere, *trace.frames[4:])):
+        stored = Stored("trace", "here", "f", replace(trace, frames=frames))
+        found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored)
+        assert found == "recorded: not exact in the compact form"
+
+
+def test_a_return_right_after_its_call_is_given_only_where_calls_are_stepped_over():
+    form, trace = Compact(), record(wrap("def f(x):\n    return x", "f", "1"), isolation=Isolation.LIMITS_ONLY)
+    kept = [frame for frame in trace.frames if frame.source != "    return x\n" or frame.event != "line"]
+    trace = replace(trace, frames=tuple(kept))
+    assert [frame.event for frame in trace.frames] == ["call", "line", "call", "return", "return"]
+    assert episode_of(form, [], trace).forced == []
+    over = episode_of(form, [], trace, over=True)
+    assert [over.frames[index] for index in over.forced] == [RETURN_SEP]
+
+
+@pytest.mark.parametrize("error", [ValueError, RecursionError])
+def test_what_the_rules_cannot_tell_is_left_out_and_counted(made, episodes, error):
+    class Untellable(ThoughtLesson):
+        def segments(self, form, episode):
+            if episode is episodes[0]:
+                raise error
+            return [(episode.source, 1.0)]
+
+    vocabulary = SentencePieceVocabulary.load(made[0] / VOCABULARY)
+    stage, dropped = StageRows("told", (Untellable(),), BUCKETS, "recorded"), Counter()
+    assert len(list(stage.documents(Compact(), vocabulary, episodes, dropped))) == len(episodes) - 1
+    assert dropped == {"Untellable: the rules cannot tell it": 1}
+
+
 def test_tests_are_spread_over_all_shards_each_once(tmp_path):
     for number in range(4):
         lines = [json.dumps({"name": str(name)}) for name in range(20 * number, 20 * number + 30)]
@@ -187,6 +225,19 @@ def test_a_run_can_draw_from_the_stages_as_sets_of_a_mixture(made, tmp_path):
     ready = PreparedRows(str(tmp_path), size, BUCKETS, BUCKETS).ready(tmp_path / "run")
     assert [one.folder.name for one in ready.sets] == list(manifests)
     assert ready.seconds == manifests["real"].seconds
+    assert (tmp_path / "run" / "data" / VOCABULARY).read_bytes() == (folder / VOCABULARY).read_bytes()
+    with pytest.raises(ValueError, match=r"holds rows of buckets \[256, 1024\], PreparedRows.buckets=\(256, 1024, 20"):
+        PreparedRows(str(tmp_path), size, (*BUCKETS, 2048), (*BUCKETS, 2048)).ready(tmp_path / "longer")
+
+
+def test_a_vocabulary_beside_any_set_of_a_mixture_is_the_one_of_the_run(made, tmp_path):
+    folder, manifests = made
+    shutil.copytree(folder / "generated", tmp_path / "bare")
+    (tmp_path / "bare" / VOCABULARY).unlink()
+    sets = [MixedSet("bare", str(tmp_path / "bare"), max_epochs=100.0), MixedSet("real", str(folder / "real"))]
+    resolve(Mixture((Group("all", 1.0, tuple(sets)),), manifests["real"].tokens)).write(tmp_path)
+    size = SentencePieceVocabulary.load(folder / VOCABULARY).vocab_size
+    PreparedRows(str(tmp_path), size, BUCKETS, BUCKETS).ready(tmp_path / "run")
     assert (tmp_path / "run" / "data" / VOCABULARY).read_bytes() == (folder / VOCABULARY).read_bytes()
 
 

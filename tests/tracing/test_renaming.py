@@ -58,3 +58,11 @@ def test_texts_stay_and_the_expressions_of_f_strings_follow():
     text, n = (one.arg for one in ast.parse(other.code).body[0].args.args)
     assert '"word text"' in other.code and f'f"text {{{text}}}: {{{n}:03d}} {{{n} + {n}!r}}' in other.code
     assert f"+ {text}.strip()" in other.code and ".count}" in other.code and other.entry in other.code
+
+
+def test_attributes_keep_their_names():
+    code = "def imag(real):\n    count = real.real + real.imag\n    return f'{count.real}' + str(count . imag)"
+    other = renamed(Program("", code, "imag", ()), Random(1))
+    nodes = [node for node in ast.walk(ast.parse(other.code)) if isinstance(node, ast.Attribute)]
+    assert sorted(node.attr for node in nodes) == ["imag", "imag", "real", "real"]
+    assert not {"imag", "real", "count"} & set(bound(other.code))

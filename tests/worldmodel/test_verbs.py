@@ -51,6 +51,24 @@ def test_evaluating_again_predicts_nothing_anew(evaluated):
     assert {path: path.stat().st_mtime_ns for path in (out / "evaluation").iterdir()} == before
 
 
+def test_only_a_test_set_that_changed_is_predicted_anew_and_an_empty_one_is_none(evaluated, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(evaluated[0], out)
+    changed, emptied = (out / "data" / "tests" / f"{name}.jsonl" for name in ("composed", "new_inputs"))
+    changed.write_text("".join(changed.read_text().splitlines(keepends=True)[1:]))
+    emptied.write_text("")
+    before = {path.stem: path.read_text() for path in (out / "evaluation").iterdir()}
+    done = run("evaluate", "--out", out)
+    assert done.returncode == 0, done.stderr
+    after = {path.stem: path.read_text() for path in (out / "evaluation").iterdir()}
+    assert {name for name in before if after[name] != before[name]} == {"composed"}
+    composed, previous = (json.loads(text["composed"])["scores"]["n"] for text in (after, before))
+    assert composed == previous - 1
+    assert "new_inputs" not in {
+        json.loads(line)["set"] for line in (out / "predictions.jsonl").read_text().splitlines()
+    }
+
+
 def test_predict_with_verify_compares_frame_by_frame(trained_run):
     done = run("predict", EXAMPLE, "--checkpoint", trained_run, "--verify", "--unsafe", "--format", "json")
     assert done.returncode in (0, 3), done.stderr
