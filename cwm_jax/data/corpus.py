@@ -17,13 +17,14 @@ from cwm_jax.files import write_whole
 from cwm_jax.tracing import Isolation, Limits, Trace, record_many, render
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.episodes import step_over
-from cwm_jax.tracing.sources import composed, strawberry
+from cwm_jax.tracing.sources import composed, methods, strawberry
 from cwm_jax.tracing.sources.program import Program, fingerprint
 from cwm_jax.tracing.sources.renaming import renamed
 
-FAMILIES: dict[str, ModuleType] = {strawberry.FAMILY: strawberry, composed.FAMILY: composed}
+FAMILIES: dict[str, ModuleType] = {one.FAMILY: one for one in (strawberry, composed, methods)}
 TESTS = "tests"  # the folder of the test sets beside rows and in the data of a run
 TEST_SETS = ("new_inputs", "new_programs", "composed", "human_written", "strawberry")
+_MOST_LINES = 20  # of a program; longer ones are dropped
 _TEST_SEEDS = 10**9  # training seeds lie below
 _HUMAN = Path("experiments/tiny/human")  # programs written by hand, for testing only
 _EXAMPLE = Path("experiments/tiny/strawberry.py")  # the program shown first, kept out of training
@@ -34,12 +35,11 @@ class CorpusConfig:
     """Programs to record.
 
     Attributes:
-      strawberry, composed: training programs drawn from each family (some are dropped, see the manifest).
+      strawberry, composed, methods: training programs drawn from each family (some are dropped, see the manifest).
       inputs: argument lists a program is run on.
       step_over: share of traces that also give a step-over episode.
       renamed: share of training programs whose names are replaced by others; those of test programs are never.
       max_frames: longer traces are dropped.
-      max_lines: programs with more source lines are dropped.
       tests: programs in each generated test set.
       shards: files that recording is cut into.
       seed: of everything.
@@ -47,11 +47,11 @@ class CorpusConfig:
 
     strawberry: int = 20_000
     composed: int = 20_000
+    methods: int = 0
     inputs: int = 2
     step_over: float = 0.1
     renamed: float = 0.0
     max_frames: int = 64
-    max_lines: int = 20
     tests: int = 240
     shards: int = 40
     seed: int = 0
@@ -156,8 +156,8 @@ def _programs(config: CorpusConfig, family: str, first: int, last: int, inputs: 
         yield FAMILIES[family].generate(Random(f"{config.seed} {family} {index}"), inputs)
 
 
-def _fits(config: CorpusConfig, program: Program) -> bool:
-    return program.code.count("\n") < config.max_lines
+def _fits(program: Program) -> bool:
+    return program.code.count("\n") < _MOST_LINES
 
 
 def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, str]]:
@@ -170,7 +170,7 @@ def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, s
                 program = renamed(program, names)
             if mark in held_out.programs:
                 result.dropped["in a test set"] += 1
-            elif not _fits(config, program):
+            elif not _fits(program):
                 result.dropped["too many lines"] += 1
             else:
                 runs = list(zip(program.inputs, program.contexts()))
@@ -181,9 +181,12 @@ def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, s
 def test_contexts(config: CorpusConfig) -> dict[str, list[tuple[str, str]]]:
     """`(name, context)` of every test program, by set. Deterministic; nothing is run."""
     sets: dict[str, list[tuple[str, str]]] = {name: [] for name in TEST_SETS}
-    for name, family in (("new_programs", "strawberry"), ("composed", "composed")):
+    families = {"new_programs": "strawberry", "composed": "composed"} | (
+        {"methods": "methods"} if config.methods else {}
+    )
+    for name, family in families.items():
         for index, program in _distinct(config, family, _TEST_SEEDS):
-            sets[name].append((f"{family} {index}", program.contexts()[0]))
+            sets.setdefault(name, []).append((f"{family} {index}", program.contexts()[0]))
     for index, program in _distinct(config, "strawberry", 0, config.inputs + 1):
         if len(program.inputs) > config.inputs:
             sets["new_inputs"].append((f"strawberry {index}", program.contexts()[-1]))
@@ -198,7 +201,7 @@ def _distinct(config: CorpusConfig, family: str, first: int, inputs: int = 1) ->
     seen: set[str] = set()
     for index in range(first, first + 4 * config.tests):
         (program,) = _programs(config, family, index, index + 1, inputs)
-        if program.fingerprint not in seen and _fits(config, program) and len(seen) < config.tests * 5 // 4:
+        if program.fingerprint not in seen and _fits(program) and len(seen) < config.tests * 5 // 4:
             seen.add(program.fingerprint)
             yield index, program
 
@@ -206,7 +209,7 @@ def _distinct(config: CorpusConfig, family: str, first: int, inputs: int = 1) ->
 def held_out(config: CorpusConfig) -> HeldOut:
     """What the test sets forbid training to see."""
     sets = test_contexts(config)
-    programs = {fingerprint(context) for name in TEST_SETS if name != "new_inputs" for _, context in sets[name]}
+    programs = {fingerprint(context) for name in sets if name != "new_inputs" for _, context in sets[name]}
     inputs = set()
     for _, program in _distinct(config, "strawberry", 0, config.inputs + 1):
         if len(program.inputs) > config.inputs:

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         "--out",
         type=Path,
         metavar="DIR",
-        help="where results go; default: evaluation/ in the run's folder; of `run`: the run",
+        help="where results go; default: evaluation/ in the run's folder, or under runs/; of `run`: the run",
     )
     parser.add_argument("--unsafe", action="store_true", help="judge without bubblewrap: for models that you trust")
     arguments = parser.parse_args(argv)
@@ -102,13 +102,20 @@ def _items(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def _results(folder: Path | None) -> Path:
+    """Where results go by themselves: into the folder of a run; those of weights, and of a server, under runs/."""
+    if folder and (folder / "config.gin").exists():
+        return folder / "evaluation"
+    return Path("runs") / (folder.name if folder else "") / "evaluation"
+
+
 def _evaluate_suites(arguments: argparse.Namespace, choice: Choice) -> int:
     from cwm_jax.evaluation.runner import run_suites
     from cwm_jax.evaluation.suites import named
 
     suites = named(arguments.suite)
     model = choice.open()
-    out = arguments.out or (choice.run or Path("runs")) / "evaluation"
+    out = arguments.out or _results(choice.folder)
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP
     results = run_suites(suites, model, out, arguments.limit, isolation)
     print_suites(results)

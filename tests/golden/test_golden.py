@@ -60,7 +60,11 @@ def root(name: str) -> str:
     return next((root for root in ("Bootstrap", "RlPlan", "Rl", "Serve") if root in bound), "")
 
 
-TRAINED = [name for name in NAMES if not name.startswith("data/") and not root(name)]
+def is_trained(name: str) -> bool:
+    return not root(name) and root_of([GOLDEN.parents[1] / EXPERIMENTS / f"{name}.gin"], []) is Experiment
+
+
+TRAINED = [name for name in NAMES if is_trained(name)]
 
 
 def check(name: str, text: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwm_jax.training.runs import newest_run
+from cwm_jax.checkpoints.shipped import shipped
 from cwm_jax.worldmodel.models.model import Model
 
 
@@ -13,7 +13,7 @@ class Choice:
     """A model as users name it.
 
     Attributes:
-      checkpoint: folder of a run, or of its exported weights; None for the newest run under runs/.
+      checkpoint: folder of a run, or of its exported weights; None for the model that comes with the project.
       endpoint: URL of a server, in place of a checkpoint.
       model: of those that the server lists; empty for the first.
       vocabulary: file of the server's vocabulary, where prompts go as token ids.
@@ -36,24 +36,24 @@ class Choice:
         return cls(arguments.checkpoint, arguments.endpoint, arguments.model, arguments.vocabulary)
 
     @property
-    def run(self) -> Path | None:
-        """The folder of the run; None for a server. Raises FileNotFoundError where there is no run at all."""
-        return None if self.endpoint else self.checkpoint or newest_run()
+    def folder(self) -> Path | None:
+        """That of the checkpoint; None for a server. Raises as `shipped`."""
+        return None if self.endpoint else self.checkpoint or shipped()
 
     def open(self) -> Model:
-        """The model; raises what `LocalModel` or `Endpoint` raise, and `run`."""
-        if (run := self.run) is None:
+        """The model; raises what `LocalModel` or `Endpoint` raise, and `folder`."""
+        if (folder := self.folder) is None:
             from cwm_jax.worldmodel.models.endpoint import Endpoint
 
             return Endpoint(self.endpoint, self.model, self.vocabulary)
         from cwm_jax.worldmodel.models.local import LocalModel
 
-        return LocalModel(run)
+        return LocalModel(folder)
 
     def open_if(self, needed: bool) -> Model | None:
-        """The model; None where none is needed, none is named, and there is no run at all. Raises as `open`."""
+        """The model; None where none is needed, and none is there. Raises as `open`."""
         try:
-            there = bool(self.endpoint or self.run)
+            there = bool(self.endpoint or self.folder)
         except FileNotFoundError:
             there = False
         return self.open() if needed or there else None
@@ -65,7 +65,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="D",
-        help="folder of a run or of its exported weights; default: the newest run under runs/",
+        help="folder of a run or of its exported weights; default: the model that comes with this project",
     )
     parser.add_argument(
         "--endpoint", metavar="URL", default="", help="a server in its place, such as http://127.0.0.1:8000"

@@ -44,7 +44,8 @@ class LocalModel:
         pages = config.slots * math.ceil(2 * self.longest / config.page)
         self.engine = Engine(rebuild, found.params, replace(config, pages=pages))
         self._turn = threading.RLock()  # one thread steps an engine
-        self.subject = f"the run {folder.resolve().name}"
+        kind = "run" if (folder / "config.gin").exists() else "model"
+        self.subject = f"the {kind} {folder.resolve().name}"
         self.name = f"{self.subject}, step {self.step:,}"
         self.identity = found.identity
         tests = folder / "data" / TESTS
