@@ -44,9 +44,14 @@ class Part(NamedTuple):
     plot: Block | None = None
 
 
+CARD = ("<!-- evaluation -->", "<!-- end of evaluation -->")  # lines of a model card; between them stand the tables
+
+
 def write_tables(results: dict[str, Any], folder: Path) -> None:
-    """Writes `results.md` and `results.html` into `folder`."""
+    """Writes `results.md` and `results.html` into `folder`, and the table of all suites into its model card, README.md,
+    if there is one with the lines `CARD`."""
     write_whole(folder / "results.md", markdown(results))
+    _fill_card(folder / "README.md", results)
     page = Page(
         f"Evaluation of {results['model']}", "What was asked, how much was right, and of what kind the rest is."
     )
@@ -55,6 +60,14 @@ def write_tables(results: dict[str, Any], folder: Path) -> None:
         page.add(heading(suite["title"]))
         page.add(*([prose(f"Cannot be done: {suite['cannot']}")] if "cannot" in suite else _blocks(suite)))
     page.write(folder / "results.html")
+
+
+def _fill_card(card: Path, results: dict[str, Any]) -> None:
+    lines = card.read_text().splitlines() if card.exists() else []
+    if all(lines.count(mark) == 1 for mark in CARD) and lines.index(CARD[0]) < lines.index(CARD[1]):
+        told = [f"{results['model']}:", "", *_table(HEADER, overview(results))]
+        lines[lines.index(CARD[0]) + 1 : lines.index(CARD[1])] = told
+        write_whole(card, "\n".join(lines) + "\n")
 
 
 def _blocks(suite: dict[str, Any]) -> Iterator[Block]:

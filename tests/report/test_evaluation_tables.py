@@ -3,12 +3,13 @@
 import io
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from cwm_jax.report.console import print_suites
-from cwm_jax.report.evaluation import HEADER, markdown, overview, parts, write_tables
+from cwm_jax.report.evaluation import CARD, HEADER, markdown, overview, parts, write_tables
 
 WHOLE = {
     "title": "traces: some",
@@ -81,3 +82,22 @@ def test_whatever_a_suite_tells_can_be_shown(told):
     assert len(overview(results)[0]) == len(HEADER)
     assert all(len(row) == len(part.header) for part in parts(suite) for row in part.rows)
     assert markdown(results).startswith("# Evaluation of m")
+
+
+@pytest.mark.parametrize("text, filled", [
+    ("# Card\n{0}\nold\n\n{1}\nend\n", True), ("# Card\nno marks\n", False), ("{1}\nold\n{0}\n", False),
+    ("{0}\n{1}\n{0}\n{1}\n", False),
+])  # fmt: skip
+def test_a_model_card_gets_the_table_between_its_marks(tmp_path, text, filled):
+    card = tmp_path / "README.md"
+    card.write_text(text := text.format(*CARD))
+    write_tables(RESULTS, tmp_path)
+    if not filled:
+        assert card.read_text() == text
+        return
+    first, last = card.read_text().split(CARD[0])[0], card.read_text().split(CARD[1])[1]
+    assert (first, last) == ("# Card\n", "\nend\n") and "old" not in card.read_text()
+    assert all(f"| {suite['title']} |" in card.read_text() for suite in RESULTS["suites"].values())
+    once = card.read_text()
+    write_tables(RESULTS, tmp_path)
+    assert card.read_text() == once
