@@ -17,6 +17,7 @@ from cwm_jax.files import write_whole
 from cwm_jax.tracing import Isolation, Limits, Trace, record_many, render
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.episodes import step_over
+from cwm_jax.tracing.quality.contamination import Benchmark, Decontamination, decontamination
 from cwm_jax.tracing.sources import composed, methods, strawberry
 from cwm_jax.tracing.sources.program import Program, fingerprint
 from cwm_jax.tracing.sources.renaming import renamed
@@ -94,10 +95,24 @@ class Shard:
 
 
 class HeldOut(NamedTuple):
-    """What training must not see: fingerprints of test programs, and `(fingerprint, arguments)` of new inputs."""
+    """What training must not see.
+
+    Attributes:
+      programs: fingerprints of test programs.
+      inputs: `(fingerprint, arguments)` of runs that are tests, of programs that are none.
+      benchmarks: the programs of benchmarks.
+    """
 
     programs: frozenset[str]
-    inputs: frozenset[tuple[str, str]]
+    inputs: frozenset[tuple[str, str]] = frozenset()
+    benchmarks: Decontamination = Decontamination()
+
+    def reason(self, mark: str, code: str) -> str:
+        """Why a program of this fingerprint, or a context that holds it, is not learnt; empty if it may be."""
+        if mark in self.programs:
+            return "in a test set"
+        name = self.benchmarks.benchmark_in(code)
+        return f"of a benchmark: {name}" if name else ""
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -168,8 +183,8 @@ def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, s
             mark, names = program.fingerprint, Random(f"{config.seed} names {family} {index}")
             if names.random() < config.renamed:
                 program = renamed(program, names)
-            if mark in held_out.programs:
-                result.dropped["in a test set"] += 1
+            if reason := held_out.reason(mark, program.code):
+                result.dropped[reason] += 1
             elif not _fits(program):
                 result.dropped["too many lines"] += 1
             else:
@@ -206,15 +221,15 @@ def _distinct(config: CorpusConfig, family: str, first: int, inputs: int = 1) ->
             yield index, program
 
 
-def held_out(config: CorpusConfig) -> HeldOut:
-    """What the test sets forbid training to see."""
+def held_out(config: CorpusConfig, benchmarks: tuple[Benchmark, ...] = ()) -> HeldOut:
+    """What the test sets, and benchmarks, forbid training to see."""
     sets = test_contexts(config)
     programs = {fingerprint(context) for name in sets if name != "new_inputs" for _, context in sets[name]}
     inputs = set()
     for _, program in _distinct(config, "strawberry", 0, config.inputs + 1):
         if len(program.inputs) > config.inputs:
             inputs.add((program.fingerprint, program.inputs[-1]))
-    return HeldOut(frozenset(programs), frozenset(inputs))
+    return HeldOut(frozenset(programs), frozenset(inputs), decontamination(benchmarks))
 
 
 def copy_tests(folder: Path, to: Path) -> None:

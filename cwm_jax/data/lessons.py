@@ -36,6 +36,7 @@ from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, THINKING_END
 from cwm_jax.text.vocabulary import SentencePieceVocabulary, train_vocabulary
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.narration import final_of, narrate
+from cwm_jax.tracing.quality import Benchmark
 from cwm_jax.tracing.shards import make_shards
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 
@@ -168,6 +169,7 @@ class Lessons:
       stages: in any order; no two have one name.
       corpus: the programs that are generated and recorded; their test sets go with the others.
       recorded: functions that were recorded before, for stages that tell those.
+      benchmarks: whose programs are not learnt, wherever they come from.
       form: how a trace is written.
       vocabulary_size: pieces at most; fewer where the programs have fewer.
       workers: processes that record; 0: one for each core.
@@ -176,6 +178,7 @@ class Lessons:
     stages: tuple[StageRows, ...]
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     recorded: RecordedPrograms | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
     form: Compact = field(default_factory=Compact)
     vocabulary_size: int = 640
     workers: int = 0
@@ -208,9 +211,10 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
         except FileNotFoundError:
             pass
         tests = corpus.write_tests(lessons.corpus, folder)
-        paths = {"generated": record_shards(lessons.corpus, lessons.form, folder, workers or lessons.workers)}
+        held_out = corpus.held_out(lessons.corpus, lessons.benchmarks)
+        paths = {"generated": record_shards(lessons.corpus, lessons.form, folder, held_out, workers or lessons.workers)}
         if lessons.recorded:
-            jobs = lessons.recorded.jobs(lessons.form, corpus.held_out(lessons.corpus).programs, folder / "recorded")
+            jobs = lessons.recorded.jobs(lessons.form, held_out, folder / "recorded")
             make_shards("reading recorded programs", jobs, workers or lessons.workers)
             paths["recorded"] = list(jobs)
             tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")

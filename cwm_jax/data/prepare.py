@@ -15,7 +15,7 @@ from pathlib import Path
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
 from cwm_jax.data.buckets import Bucket, ReadyRows, RowSet
-from cwm_jax.data.corpus import CorpusConfig, Shard
+from cwm_jax.data.corpus import CorpusConfig, HeldOut, Shard
 from cwm_jax.data.documents import make_document
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.rows import Document, pack, write_rows
@@ -84,7 +84,8 @@ def prepare(config: DataConfig, folder: Path) -> Manifest:
         pass
     started = time.monotonic()
     tests = corpus.write_tests(config.corpus, folder)
-    shards = [corpus.read_shard(path) for path in record_shards(config.corpus, config.form, folder)]
+    held_out = corpus.held_out(config.corpus)
+    shards = [corpus.read_shard(path) for path in record_shards(config.corpus, config.form, folder, held_out)]
     return _tokenise(config, folder, settings, shards, tests, started)
 
 
@@ -93,9 +94,8 @@ def _settings(config: DataConfig) -> str:
     return hashlib.sha256(json.dumps(plain(config), sort_keys=True).encode()).hexdigest()
 
 
-def record_shards(config: CorpusConfig, form: Compact, folder: Path, workers: int = 0) -> list[Path]:
+def record_shards(config: CorpusConfig, form: Compact, folder: Path, held_out: HeldOut, workers: int = 0) -> list[Path]:
     """Records the programs whose shards are not in `folder` yet, in so many processes; the files of all shards."""
-    held_out = corpus.held_out(config)
     shards = {corpus.shard_path(folder, shard): shard for shard in range(config.shards)}
     jobs = {path: partial(corpus.record_shard, config, form, shard, folder, held_out) for path, shard in shards.items()}
     make_shards("recording programs", jobs, workers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cwm_jax.data.corpus import Episode, Shard, episode_of, write_shard
+from cwm_jax.data.corpus import Episode, HeldOut, Shard, episode_of, write_shard
 from cwm_jax.files import digest_of, write_whole
 from cwm_jax.tracing import render
 from cwm_jax.tracing.compact import Compact
@@ -49,17 +49,17 @@ class RecordedPrograms:
         """A digest of each file of traces."""
         return [digest_of(Path(self.folder) / name) for name in finished_datasheet(self.folder)["records"]]
 
-    def jobs(self, form: Compact, forbidden: frozenset[str], out: Path) -> dict[Path, Callable[[], None]]:
+    def jobs(self, form: Compact, held_out: HeldOut, out: Path) -> dict[Path, Callable[[], None]]:
         """What makes each shard of episodes in `out`, by its file; beside it stand the traces held out for tests.
 
         Args:
           form: how traces are written.
-          forbidden: fingerprints of programs that other tests are made of.
+          held_out: what other tests are made of.
           out: folder of the shards.
         """
         slices = enumerate(record_slices(self.folder, _RECORDS_PER_SHARD))
         paths = {out / f"{number:04d}.json.gz": records for number, records in slices}
-        return {path: partial(_tell, self, form, forbidden, records, path) for path, records in paths.items()}
+        return {path: partial(_tell, self, form, held_out, records, path) for path, records in paths.items()}
 
     def write_tests(self, shards: Iterable[Path], path: Path) -> int:
         """Gathers what the shards held out, evenly over all, at most `tests`; returns how many."""
@@ -79,16 +79,14 @@ def _tests_beside(shard: Path) -> Path:
     return shard.with_suffix("").with_suffix(".tests.jsonl")
 
 
-def _tell(
-    programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], records: RecordSlice, shard: Path
-) -> None:
+def _tell(programs: RecordedPrograms, form: Compact, held_out: HeldOut, records: RecordSlice, shard: Path) -> None:
     """Writes what is held out of some records, then their episodes."""
     result, tests = Shard(), {}
     for stored in records.read():
         if stored.kind not in ("trace", "step-over"):
             continue
         result.python = stored.trace.python
-        episode = _episode(programs, form, forbidden, stored)
+        episode = _episode(programs, form, held_out, stored)
         if isinstance(episode, str):
             result.dropped[episode] += 1
         elif programs.is_held_out(stored.program):
@@ -104,7 +102,7 @@ def _tell(
     write_shard(result, shard)
 
 
-def _episode(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str], stored: Stored) -> Episode | str:
+def _episode(programs: RecordedPrograms, form: Compact, held_out: HeldOut, stored: Stored) -> Episode | str:
     """A trace told in `form`, or why it is no lesson."""
     trace = stored.trace
     if len(trace.frames) > programs.max_frames:
@@ -124,4 +122,5 @@ def _episode(programs: RecordedPrograms, form: Compact, forbidden: frozenset[str
         exact = False
     if not exact:
         return "recorded: not exact in the compact form"
-    return "recorded: in a test set" if fingerprint(trace.context) in forbidden else episode
+    reason = held_out.reason(fingerprint(trace.context), trace.context)
+    return f"recorded: {reason}" if reason else episode

@@ -1,6 +1,7 @@
 """Lessons of recorded functions: exact in the compact form, split by program, in one vocabulary with generated ones."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from cwm_jax.data import recorded
-from cwm_jax.data.corpus import CorpusConfig, episode_of, read_shard
+from cwm_jax.data.corpus import CorpusConfig, HeldOut, episode_of, read_shard
 from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons
 from cwm_jax.data.mixture import Group, MixedSet, Mixture, resolve
 from cwm_jax.data.prepared import PreparedRows
@@ -24,12 +25,14 @@ from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Isolation, parse, record
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.narration import final_of, final_value
+from cwm_jax.tracing.quality import Benchmark, Decontamination
 from cwm_jax.tracing.sources.program import fingerprint
 from cwm_jax.tracing.store import Stored, read_stored
 from cwm_jax.tracing.wrap import wrap
 
 ROOT = Path(__file__).parent.parent.parent
 BUCKETS = (256, 1024)
+NOTHING = HeldOut(frozenset())
 
 
 def lessons_of(traces: Path, **changes) -> Lessons:
@@ -87,13 +90,39 @@ def test_tests_are_one_trace_of_a_program_that_no_row_tells(traces, made, episod
 def test_a_program_of_another_test_set_is_not_learnt(traces, tmp_path, made):
     first = next(read_stored(traces))
     programs = lessons_of(traces, held_out=0.0).recorded
-    jobs = programs.jobs(lessons_of(traces).form, frozenset({fingerprint(first.trace.context)}), tmp_path)
+    jobs = programs.jobs(lessons_of(traces).form, HeldOut(frozenset({fingerprint(first.trace.context)})), tmp_path)
     for job in jobs.values():
         job()
     shards = [read_shard(path) for path in jobs]
     learnt = {fingerprint(episode.source) for shard in shards for episode in shard.episodes}
     assert learnt and fingerprint(first.trace.context) not in learnt
     assert sum(shard.dropped["recorded: in a test set"] for shard in shards) > 0
+
+
+def test_no_set_of_a_mixture_holds_a_program_of_a_benchmark(traces, made, episodes, tmp_path):
+    """Whatever it came from and whatever its names are."""
+    folder, _ = made
+    shards = [read_shard(path) for path in sorted((folder / "shards").glob("*.gz"))]
+    generated = [episode.source for shard in shards for episode in shard.episodes]
+    real = max((episode.source for episode in episodes), key=len)
+    planted = [one[: one.index("def main")] for one in (generated[0], generated[-1], real)]
+    planted = [re.sub(r"\b(def )(\w+)", r"\1renamed", code).strip() for code in planted]
+    rows = [{"code": code, "input": "1", "output": "1", "id": str(n)} for n, code in enumerate(planted)]
+    path = tmp_path / "cruxeval.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    benchmark = Decontamination.against({"cruxeval": path})
+    every = [*generated, *(episode.source for episode in episodes)]
+    assert sum(bool(benchmark.benchmark_in(source)) for source in every) >= 3
+    lessons = replace(lessons_of(traces), benchmarks=(Benchmark("cruxeval", str(path)),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        clean = prepare_lessons(lessons, tmp_path / "clean")
+    kept = [episode.source for kind in ("shards", "recorded") for path in (tmp_path / "clean" / kind).glob("*.gz")
+            for episode in read_shard(path).episodes]  # fmt: skip
+    assert kept and not any(benchmark.benchmark_in(source) for source in kept)
+    assert set(kept) == {source for source in every if not benchmark.benchmark_in(source)}
+    assert clean["generated"].dropped["of a benchmark: cruxeval"] == 2
+    assert clean["real"].dropped["recorded: of a benchmark: cruxeval"] >= 1
 
 
 def test_only_where_a_call_is_stepped_over_its_return_is_given(traces, episodes):
@@ -132,24 +161,24 @@ UNHASHABLE = "def f(d, k):\n    try:\n        d[k] = 1\n    except TypeError:\n 
 def test_what_is_no_lesson_is_left_out_with_its_reason(code, arguments, reason):
     trace = record(wrap(code, "f", arguments), isolation=Isolation.LIMITS_ONLY)
     stored = Stored("trace", "here", "f", trace)
-    found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored)
+    found = recorded._episode(RecordedPrograms(""), Compact(), NOTHING, stored)
     assert found == (
         f"recorded: {reason}" if reason else episode_of(Compact(), Compact().context(trace.context), trace)
     )
     unknown = replace(trace, frames=tuple(replace(frame, line=None) for frame in trace.frames))
-    found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored._replace(trace=unknown))
+    found = recorded._episode(RecordedPrograms(""), Compact(), NOTHING, stored._replace(trace=unknown))
     assert found == (f"recorded: {reason}" if reason else "recorded: without line numbers")
 
 
 def test_what_the_compact_form_does_not_tell_exactly_is_no_lesson():
     trace = record(wrap("def f(x):\n    y = x\n    return y", "f", "1"), isolation=Isolation.LIMITS_ONLY)
-    told = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), Stored("trace", "here", "f", trace))
+    told = recorded._episode(RecordedPrograms(""), Compact(), NOTHING, Stored("trace", "here", "f", trace))
     assert not isinstance(told, str)
     valued = replace(trace.frames[-1], locals=(("x", "1"),))  # the form has no locals at a return
     elsewhere = replace(trace.frames[3], line=1)  # and no label for a line of no program
     for frames in ((*trace.frames[:-1], valued), (*trace.frames[:3], elsewhere, *trace.frames[4:])):
         stored = Stored("trace", "here", "f", replace(trace, frames=frames))
-        found = recorded._episode(RecordedPrograms(""), Compact(), frozenset(), stored)
+        found = recorded._episode(RecordedPrograms(""), Compact(), NOTHING, stored)
         assert found == "recorded: not exact in the compact form"
 
 

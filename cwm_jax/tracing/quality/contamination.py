@@ -13,7 +13,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def decontamination(benchmarks: tuple[Benchmark, ...]) -> "Decontamination":
 
 @dataclass(frozen=True)
 class Decontamination:
-    """The filter. `Decontamination.against(...)` makes one; it pickles, so workers can share it.
+    """The filter; by itself against nothing. `Decontamination.against(...)` makes one, and it pickles.
 
     Attributes:
       functions: hash of each benchmark function's normal form, and its benchmark.
@@ -125,9 +125,9 @@ class Decontamination:
       share: of an entry's n-grams that must be there; our choice, so that no single idiom drops a program.
     """
 
-    functions: Mapping[str, str]
-    grams: Mapping[str, tuple[int, ...]]
-    entries: tuple[tuple[str, int], ...]
+    functions: Mapping[str, str] = field(default_factory=dict)
+    grams: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    entries: tuple[tuple[str, int], ...] = ()
     words: int = 13
     share: float = 0.6
 
