@@ -1,7 +1,6 @@
 """Lessons of recorded functions: exact in the compact form, split by program, in one vocabulary with generated ones."""
 
 import json
-import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -100,13 +99,11 @@ def test_a_program_of_another_test_set_is_not_learnt(traces, tmp_path, made):
 
 
 def test_no_set_of_a_mixture_holds_a_program_of_a_benchmark(traces, made, episodes, tmp_path):
-    """Whatever it came from and whatever its names are."""
     folder, _ = made
     shards = [read_shard(path) for path in sorted((folder / "shards").glob("*.gz"))]
     generated = [episode.source for shard in shards for episode in shard.episodes]
     real = max((episode.source for episode in episodes), key=len)
-    planted = [one[: one.index("def main")] for one in (generated[0], generated[-1], real)]
-    planted = [re.sub(r"\b(def )(\w+)", r"\1renamed", code).strip() for code in planted]
+    planted = [one[: one.index("def main")].strip() for one in (generated[0], generated[-1], real)]
     rows = [{"code": code, "input": "1", "output": "1", "id": str(n)} for n, code in enumerate(planted)]
     path = tmp_path / "cruxeval.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
