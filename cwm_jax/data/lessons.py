@@ -4,6 +4,7 @@
     out/recorded/           the same of functions that were recorded elsewhere, if there are any
     out/tests/              those that no stage sees
     out/vocabulary.model    one for all stages, trained on every way of telling
+    out/told/               the documents of each file of programs, by stage
     out/NAME/               the rows of a stage, which `PreparedRows` reads, with copies of the tests and the vocabulary
 
 Programs are the generated families and, if named, recorded functions; traces are in the compact form, so that a chain
@@ -11,14 +12,19 @@ can be learnt in minutes on a CPU. A stage may as well be a set of a `Mixture`.
 """
 
 import hashlib
+import io
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Literal, Protocol
+
+import numpy as np
 
 from cwm_jax.components import plain
 from cwm_jax.data import corpus
@@ -38,9 +44,11 @@ from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.narration import final_of, narrate
 from cwm_jax.tracing.quality import Benchmark
 from cwm_jax.tracing.shards import make_shards
-from cwm_jax.tracing.trace import START_MARKER_PATTERN
+from cwm_jax.tracing.trace import START_MARKER, START_MARKER_PATTERN
 
 _VOCABULARY_EPISODES = 4000  # as many as `prepare` trains a vocabulary on
+
+_CALL = re.compile(rf"^(async )?def \w+\(\):{START_MARKER}\n    return .*\Z", re.MULTILINE | re.DOTALL)
 
 Segments = list[tuple[str, float]]
 
@@ -64,12 +72,12 @@ class Lesson(Protocol):
 
 @dataclass(frozen=True)
 class CodeLesson:
-    """The program alone, as plain code, every token learnt."""
+    """The program alone, without the call of a run, as plain code, every token learnt."""
 
     share: float = 1.0
 
     def segments(self, form: Compact, episode: Episode) -> Segments | None:
-        code = START_MARKER_PATTERN.sub("", episode.source).strip() + "\n"
+        code = START_MARKER_PATTERN.sub("", _CALL.sub("", episode.source)).strip() + "\n"
         return None if episode.forced else [(BEGIN_OF_TEXT, 1.0), (code, 1.0), (END_OF_TEXT, 1.0)]
 
 
@@ -143,12 +151,15 @@ class StageRows:
     def documents(
         self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: Iterable[Episode], dropped: Counter
     ) -> Iterator[Document]:
-        """The documents of episodes; counts in `dropped` what cannot be told."""
+        """The documents of episodes, none that its lesson has just told; counts in `dropped` what cannot be told."""
+        before: dict[Lesson, Segments] = {}
         for episode in episodes:
             for lesson in self.lessons:
                 if Random(f"{type(lesson).__name__} {episode.source}").random() >= lesson.share:
                     continue
-                if (segments := _segments(lesson, form, episode, dropped)) is not None:
+                segments = _segments(lesson, form, episode, dropped)
+                if segments is not None and segments != before.get(lesson):
+                    before[lesson] = segments
                     yield make_document(vocabulary, segments)
 
 
@@ -219,23 +230,24 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
             paths["recorded"] = list(jobs)
             tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")
         vocabulary = _vocabulary(lessons, folder, paths)
-        told = {stage.name: _Told(stage) for stage in lessons.stages}
-        totals = {source: Shard() for source in paths}
-        with progress("telling", sum(map(len, paths.values())), unit="shards") as bar:
-            for number, (source, shard) in enumerate(_shards(paths), start=1):
-                totals[source].programs.update(shard.programs)
-                totals[source].dropped.update(shard.dropped)
-                totals[source].python = shard.python or totals[source].python
-                for stage in lessons.stages:
-                    if stage.programs == source:
-                        told[stage.name].tell(lessons.form, vocabulary, shard.episodes)
-                bar.update(number)
+        told = {
+            source: {folder / "told" / f"{source}-{path.name.split('.')[0]}.npz": path for path in some}
+            for source, some in paths.items()
+        }
+        jobs = {
+            path: partial(_tell, lessons, source, shard, folder / VOCABULARY, path)
+            for source, some in told.items()
+            for path, shard in some.items()
+        }
+        make_shards("telling", jobs, workers or lessons.workers)
         found = {"settings": settings, "vocabulary": vocabulary.fingerprint, "tests": tests}
         found["seconds"] = round(time.monotonic() - started, 1)
-        return {
-            stage.name: told[stage.name].write(folder / stage.name, totals[stage.programs], found)
-            for stage in lessons.stages
-        }
+        with progress("packing", len(lessons.stages), unit="stages") as bar:
+            manifests = {}
+            for stage in lessons.stages:
+                manifests[stage.name] = _pack(stage, list(told[stage.programs]), folder / stage.name, found)
+                bar.update(len(manifests))
+        return manifests
 
 
 def _shards(paths: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Shard]]:
@@ -274,43 +286,58 @@ def _sample(episodes: list[Episode]) -> list[Episode]:
     return episodes[:: max(1, len(episodes) // _VOCABULARY_EPISODES)]
 
 
-class _Told:
-    """The documents of a stage, by bucket."""
+def _tell(lessons: Lessons, source: str, shard: Path, vocabulary: Path, path: Path) -> None:
+    """Writes what all stages that tell the programs of `source` learn of a shard, and what is left out."""
+    spelling, whole = SentencePieceVocabulary.load(vocabulary), corpus.read_shard(shard)
+    arrays: dict[str, np.ndarray] = {}
+    for stage in lessons.stages:
+        if stage.programs == source:
+            total = Shard(whole.python, whole.programs, Counter(whole.dropped))
+            documents = list(stage.documents(lessons.form, spelling, whole.episodes, total.dropped))
+            arrays[f"{stage.name}.lengths"] = np.array([len(document.tokens) for document in documents], np.int64)
+            for kind, some in zip(Document._fields, zip(*documents)):
+                arrays[f"{stage.name}.{kind}"] = np.concatenate(some)
+            arrays[f"{stage.name}.total"] = np.array(json.dumps(vars(total)))
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    write_whole(path, file.getvalue())
 
-    def __init__(self, stage: StageRows):
-        self._stage = stage
-        self._buckets: dict[int, list[Document]] = {limit: [] for limit in stage.buckets}
-        self._dropped: Counter = Counter()
 
-    def tell(self, form: Compact, vocabulary: SentencePieceVocabulary, episodes: list[Episode]) -> None:
-        for document in self._stage.documents(form, vocabulary, episodes, self._dropped):
-            limit = next((limit for limit in self._stage.buckets if len(document.tokens) <= limit), None)
+def _pack(stage: StageRows, told: Iterable[Path], folder: Path, found: dict) -> Manifest:
+    """Writes the rows of a stage and the manifest, last; `found` is what that tells of all stages alike."""
+    buckets: dict[int, list[Document]] = {limit: [] for limit in stage.buckets}
+    total = Shard(programs=Counter(), dropped=Counter())
+    for path in told:
+        with np.load(path) as arrays:
+            one = Shard(**json.loads(str(arrays[f"{stage.name}.total"])))
+            ends = np.cumsum(arrays[f"{stage.name}.lengths"])
+            fields = [np.split(arrays[f"{stage.name}.{kind}"], ends[:-1]) for kind in Document._fields if len(ends)]
+        total.programs.update(one.programs)
+        total.dropped.update(one.dropped)
+        total.python = one.python or total.python
+        for document in map(Document, *fields) if fields else ():
+            limit = next((limit for limit in stage.buckets if len(document.tokens) <= limit), None)
             if limit is None:
-                self._dropped["too many tokens"] += 1
+                total.dropped["too many tokens"] += 1
             else:
-                self._buckets[limit].append(document)
-
-    def write(self, folder: Path, total: Shard, found: dict) -> Manifest:
-        """Writes the rows and the manifest, last; `total` tells of all shards, `found` is the rest of the manifest."""
-        documents = [document for some in self._buckets.values() for document in some]
-        if not documents:
-            raise ValueError(
-                f"StageRows.buckets={self._stage.buckets} of {self._stage.name} hold no document; widen them"
-            )
-        length, rows = self._stage.buckets[-1], {}
-        for limit, some in self._buckets.items():
-            rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))
-        write_whole(folder / VOCABULARY, (folder.parent / VOCABULARY).read_bytes())
-        copy_tests(folder.parent, folder)
-        manifest = Manifest(
-            rows=rows,
-            documents=len(documents),
-            tokens=sum(len(document.tokens) for document in documents),
-            predicted_tokens=sum(int((document.loss_weights == 1).sum()) for document in documents),
-            programs=dict(total.programs),
-            dropped=dict(total.dropped + self._dropped),
-            python=total.python,
-            **found,
-        )
-        manifest.write(folder)
-        return manifest
+                buckets[limit].append(document)
+    documents = [document for some in buckets.values() for document in some]
+    if not documents:
+        raise ValueError(f"StageRows.buckets={stage.buckets} of {stage.name} hold no document; widen them")
+    length, rows = stage.buckets[-1], {}
+    for limit, some in buckets.items():
+        rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))
+    write_whole(folder / VOCABULARY, (folder.parent / VOCABULARY).read_bytes())
+    copy_tests(folder.parent, folder)
+    manifest = Manifest(
+        rows=rows,
+        documents=len(documents),
+        tokens=sum(len(document.tokens) for document in documents),
+        predicted_tokens=sum(int((document.loss_weights == 1).sum()) for document in documents),
+        programs=dict(total.programs),
+        dropped=dict(total.dropped),
+        python=total.python,
+        **found,
+    )
+    manifest.write(folder)
+    return manifest

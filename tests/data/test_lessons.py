@@ -1,6 +1,7 @@
 """Lessons: one recording told in several ways, in one vocabulary, with nothing learnt that is given."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,10 @@ def episodes(made):
     return [episode for shard in range(2) for episode in read_shard(shard_path(made[0], shard)).episodes]
 
 
+def _vocabulary(made):
+    return SentencePieceVocabulary.load(made[0] / VOCABULARY)
+
+
 def test_all_stages_have_one_vocabulary_that_spells_everything_there(made, episodes):
     folder, manifests = made
     vocabulary = SentencePieceVocabulary.load(folder / VOCABULARY)
@@ -59,7 +64,7 @@ def test_all_stages_have_one_vocabulary_that_spells_everything_there(made, episo
                 assert vocabulary.decode(vocabulary.encode_segments(pieces)) == "".join(pieces)
 
 
-def test_code_is_the_program_without_its_marker(episodes):
+def test_code_is_the_program_without_the_call_of_a_run(episodes):
     for episode in episodes:
         segments = CodeLesson().segments(FORM, episode)
         if episode.forced:  # it is told with the trace that the episode was cut from
@@ -68,6 +73,14 @@ def test_code_is_the_program_without_its_marker(episodes):
         _, (code, weight), _ = segments
         assert weight == 1 and not START_MARKER_PATTERN.search(code)
         compile(code, "code", "exec")
+        assert not re.search(r"^def main", code, re.MULTILINE) and episode.source.lstrip().startswith(code.rstrip())
+
+
+def test_a_program_is_code_once_however_often_it_was_run(made, episodes):
+    codes = {CodeLesson().segments(FORM, episode)[1] for episode in episodes if not episode.forced}
+    runs = sum(not episode.forced for episode in episodes)
+    documents = list(LESSONS.stages[0].documents(FORM, _vocabulary(made), episodes, Counter()))
+    assert runs > len(documents) == len(codes) > 40
 
 
 def test_thoughts_tell_the_real_run_and_the_answer_is_what_it_returns(episodes):
