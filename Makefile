@@ -6,15 +6,31 @@ RUN := runs/tiny
 CORPUS := runs/corpus
 CHAIN := runs/chain
 EXPERIMENT := experiments/tiny/strawberry.gin
+SMALL := runs/small
+# What the model of the project predicts first, beside the example: make run FILE=mine.py:function ARGS="1, 'a'"
+FILE := experiments/tiny/human/08_fibonacci.py
 
-.PHONY: run test chain rl rl-kill rl-soak rl-matrix bootstrap corpus aot lint setup setup-dev benchmarks clean
+.PHONY: run test small chain rl rl-kill rl-soak rl-matrix bootstrap corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
+	@echo "The model that comes with this project says what a program will do, here beside what it does."
+	$(BIN)/python -m cwm_jax predict experiments/tiny/strawberry.py --verify --unsafe || [ $$? -eq 3 ]
+	$(BIN)/python -m cwm_jax predict $(FILE) $(if $(ARGS),--args "$(ARGS)") --verify --unsafe || [ $$? -eq 3 ]
+	@echo "Now a smaller one is made from nothing, in 20 minutes."
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
 	$(BIN)/python -m cwm_jax evaluate --out $(RUN)
 
 test: setup-dev
 	$(BIN)/python -m pytest
+
+# Makes the model that comes with the project anew: real code, lessons, the mixture, training, its weights alone.
+small: setup
+	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/corpus.gin --out $(SMALL)/corpus
+	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/lessons.gin --out $(SMALL)/lessons
+	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/mixture.gin --out $(SMALL)/mixture
+	$(BIN)/python -m cwm_jax train --gin_file=experiments/small/small-cpu.gin --out $(SMALL)/small-cpu
+	$(BIN)/python -m cwm_jax evaluate --out $(SMALL)/small-cpu
+	$(BIN)/python -m cwm_jax export $(SMALL)/small-cpu $(SMALL)/weights --to orbax --dtype bfloat16
 
 # The whole chain at the size of this machine: code, traces, thoughts, reinforcement, each stage from the last checkpoint
 # of the one before, and what each changed.
@@ -64,6 +80,7 @@ benchmarks: setup-dev
 	$(BIN)/python benchmarks/train_vs_transformers.py --out benchmarks/results/train_vs_transformers.json
 	$(BIN)/python benchmarks/convert_memory.py --out benchmarks/results/convert_memory.json
 	$(BIN)/python benchmarks/decode.py --out benchmarks/results/decode.json
+	$(BIN)/python benchmarks/small.py --out benchmarks/results/small.json
 	$(BIN)/python benchmarks/serving.py --out benchmarks/results/serving.json
 	$(BIN)/python benchmarks/rl_async.py --out benchmarks/results/rl_async.json
 

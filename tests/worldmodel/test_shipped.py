@@ -1,0 +1,73 @@
+"""The model that comes with the project: small files, the default of every verb, and it knows what its card says."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cwm_jax.checkpoints import shipped as shipped_model
+from cwm_jax.checkpoints.shipped import SHIPPED, shipped
+from cwm_jax.checkpoints.weights import WeightsReader
+from cwm_jax.data.corpus import CorpusConfig, test_contexts
+from cwm_jax.report.evaluation import CARD
+from cwm_jax.tracing import Isolation, record_many
+from cwm_jax.worldmodel.models.choice import Choice, add_flags
+from cwm_jax.worldmodel.models.local import LocalModel
+from cwm_jax.worldmodel.predict import WorldModel
+
+ROOT = Path(__file__).parents[2]
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LocalModel(shipped())
+
+
+def test_it_is_small_enough_to_come_along():
+    sizes = [path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()]
+    assert max(sizes) <= 16 * MEGABYTE and sum(sizes) <= 64 * MEGABYTE
+    index = WeightsReader(SHIPPED).index
+    assert index.dtype == "bfloat16" and 1e6 <= index.parameters <= 3e6 and index.step > 0
+    card = (SHIPPED.parent / "README.md").read_text()
+    assert all(card.count(mark) == 1 for mark in CARD) and "Apache-2.0" in card
+    assert f"{index.parameters:,} parameters" in card
+
+
+def test_it_is_asked_where_no_model_is_named(tmp_path):
+    command = [sys.executable, "-m", "cwm_jax", "predict", str(ROOT / "experiments/tiny/strawberry.py"), "--verify",
+               "--unsafe", "--format", "json"]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exact"]
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    assert Choice.of(parser.parse_args([])).folder == SHIPPED
+    assert Choice.of(parser.parse_args(["--endpoint", "http://x"])).folder is None
+
+
+def test_it_knows_programs_of_families_that_it_has_not_seen(model):
+    """A few of each test set; the card has the shares of all."""
+    sets = test_contexts(CorpusConfig(tests=20, methods=1))
+    shares = {}
+    for name in ("new_programs", "composed", "methods"):
+        contexts = [context for _, context in sets[name][:20]]
+        real = list(record_many(contexts, isolation=Isolation.LIMITS_ONLY))
+        said = list(WorldModel(model).predict(contexts))
+        shares[name] = sum(one == other for one, other in zip(said, real)) / len(contexts)
+    assert shares["new_programs"] >= 0.7 and shares["composed"] >= 0.5 and shares["methods"] >= 0.2, shares
+
+
+def test_a_copy_without_it_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(shipped_model, "SHIPPED", tmp_path / "gone")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path / 'gone'} is gone, the model of this project")):
+        shipped()
+    with pytest.raises(FileNotFoundError, match="name a --checkpoint"):
+        Choice().open_if(needed=True)
+    assert Choice().open_if(needed=False) is None
