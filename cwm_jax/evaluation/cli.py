@@ -33,6 +33,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--suite", default="run", metavar="S", help="what is asked, see below; default: run")
     add_flags(parser)
+    parser.add_argument(
+        "--traces",
+        metavar="D",
+        help="in place of a suite: traces that `prepare` recorded into D, 400 of each kind at most",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N items of each suite; default: all")
     parser.add_argument(
         "--out",
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
     if arguments.suite == "chain":
         return _evaluate_chain(arguments.out)
     choice = Choice.of(arguments)
-    if arguments.suite == "run":
+    if arguments.suite == "run" and not arguments.traces:
         return _evaluate_run(arguments.out or arguments.checkpoint)
     try:
         return _evaluate_suites(arguments, choice)
@@ -65,6 +70,10 @@ def _complaint(arguments: argparse.Namespace) -> str:
         asked = arguments.endpoint or arguments.limit or arguments.checkpoint
         return (
             "" if arguments.out and not asked else "the suite `chain` takes the folder of a chain, --out, and no more"
+        )
+    if arguments.traces:
+        return (
+            "" if arguments.suite == "run" else f"--traces is a suite of its own; leave out --suite {arguments.suite}"
         )
     if arguments.suite != "run":
         return ""
@@ -112,8 +121,9 @@ def _results(folder: Path | None) -> Path:
 def _evaluate_suites(arguments: argparse.Namespace, choice: Choice) -> int:
     from cwm_jax.evaluation.runner import run_suites
     from cwm_jax.evaluation.suites import named
+    from cwm_jax.evaluation.trace_suite import KeptTraces, TraceSuite
 
-    suites = named(arguments.suite)
+    suites = [TraceSuite(KeptTraces(arguments.traces))] if arguments.traces else named(arguments.suite)
     model = choice.open()
     out = arguments.out or _results(choice.folder)
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP

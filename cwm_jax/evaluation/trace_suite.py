@@ -9,8 +9,9 @@ import ast
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from cwm_jax.evaluation.constructs import constructs
@@ -20,6 +21,7 @@ from cwm_jax.evaluation.scores import by_length, calibration, shares, summary
 from cwm_jax.evaluation.truth import true_traces
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, parse, resolve
+from cwm_jax.tracing.store import finished_datasheet, read_stored
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.models.model import CannotDo, Forced, Form, Model
@@ -39,11 +41,13 @@ class TestProgram(NamedTuple):
       id: its own.
       context: the program.
       truth: its trace, where it was kept: code that needs its package does not run here.
+      kind: which of several test sets, or kinds of traces, it is one of.
     """
 
     id: str
     context: str
     truth: Trace | None = None
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,17 +74,55 @@ class OwnPrograms:
         if model.tests is None:
             raise CannotDo(f"{model.name} comes without test sets of its own; name a run with --checkpoint")
         return [
-            TestProgram(f"{path.stem} {test['name']}", test["context"], _kept(test))
+            TestProgram(f"{path.stem} {test['name']}", test["context"], _kept(test), path.stem)
             for path in sorted(model.tests.glob("*.jsonl"))
             for test in map(json.loads, path.read_text().splitlines())
         ]
 
 
 @dataclass(frozen=True)
+class KeptTraces:
+    """A folder of traces that `prepare` recorded: of functions, of contests, of the tests of projects.
+
+    Attributes:
+      folder: of the traces, which no model that is measured has learnt from.
+      most: of each kind; evenly over all, as those of one program stand together (our choice, for an hour or less).
+    """
+
+    folder: str
+    most: int = 400
+
+    published: ClassVar[dict[str, float] | None] = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).resolve().name
+
+    @property
+    def title(self) -> str:
+        return f"those recorded in {self.name}"
+
+    def items(self, model: Model) -> list[TestProgram]:
+        """Raises CannotDo where all are runs of several tasks, or steps over calls; FileNotFoundError, ValueError."""
+        kinds = finished_datasheet(self.folder)["kinds"]
+        found, seen = [], Counter()
+        for stored in read_stored(self.folder):
+            number, count = seen[stored.kind], kinds[stored.kind]
+            seen[stored.kind] += 1
+            most = min(self.most, count)
+            if stored.kind in ("trace", "episode") and number * most // count < (number + 1) * most // count:
+                name = f"{stored.kind} {number} {stored.origin}"
+                found.append(TestProgram(name, stored.trace.context, stored.trace, stored.kind))
+        if not found:
+            raise CannotDo(f"{self.folder} holds {dict(kinds)}: none that is whole and of one task")
+        return found
+
+
+@dataclass(frozen=True)
 class TraceSuite:
     """The traces of programs, a `Suite`."""
 
-    programs: CruxEvalPrograms | OwnPrograms
+    programs: CruxEvalPrograms | OwnPrograms | KeptTraces
 
     @property
     def name(self) -> str:
@@ -108,6 +150,7 @@ class TraceSuite:
                 "said": outcome.reason,
                 "tokens": outcome.tokens,
                 "frames": len(actual.frames),
+                "kind": item.kind,
                 "metrics": trace_metrics(guess, actual, model.count),
                 "values": values_by_type(guess, actual),
                 "constructs": constructs(item.context),
@@ -128,7 +171,8 @@ class TraceSuite:
                 values[name] += right
                 totals[name] += n
         found["values_by_type"] = shares({name: (values[name], totals[name]) for name in totals})
-        found["by_construct"] = _by_construct(records)
+        found["by_kind"] = _rights((record["kind"], record["right"]) for record in records if record["kind"])
+        found["by_construct"] = _rights((name, one["right"]) for one in records for name in one["constructs"])
         found["by_place"] = _by_place(records)
         if sure := [(p, right) for record in records for p, right in record["sure"]]:
             found["frame_calibration"] = calibration(sure)
@@ -225,12 +269,11 @@ def _type(value: str) -> str:
         return "other"
 
 
-def _by_construct(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How many traces of programs that hold a construct are right."""
+def _rights(found: Iterable[tuple[str, bool]]) -> list[dict[str, Any]]:
+    """How many traces of each name are right."""
     rights: dict[str, list[bool]] = defaultdict(list)
-    for record in records:
-        for name in record["constructs"]:
-            rights[name].append(record["right"])
+    for name, right in found:
+        rights[name].append(right)
     return shares({name: (sum(some), len(some)) for name, some in rights.items()})
 
 

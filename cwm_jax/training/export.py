@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cwm_jax.checkpoints.convert import convert
 from cwm_jax.checkpoints.weights import ParamsReader, WeightsIndex
+from cwm_jax.data.corpus import copy_tests
 from cwm_jax.files import write_whole
 from cwm_jax.text.load import find_vocabulary
 from cwm_jax.training.state import experiment_of, trained_weights
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> int:
 
 
 def export(run: Path, destination: Path, to: str, dtype: str) -> tuple[int, WeightsIndex]:
-    """Writes the weights of the newest checkpoint, beside them their vocabulary; its step, and what was written.
+    """Writes the weights of the newest checkpoint, beside them their vocabulary, and under `data` the tests of the run,
+    so that whoever has them can measure them; its step, and what was written.
 
     Raises:
       FileNotFoundError: `run` is no run, or has no checkpoint.
@@ -43,4 +45,5 @@ def export(run: Path, destination: Path, to: str, dtype: str) -> tuple[int, Weig
     with suppress(FileNotFoundError):  # where the rows came without one
         vocabulary = find_vocabulary(run / "data")
         write_whole(Path(destination) / vocabulary.name, vocabulary.read_bytes())
+    copy_tests(run / "data", Path(destination) / "data")
     return step, index

@@ -17,7 +17,7 @@ from cwm_jax.data.mixture import Group, MixedSet, Mixture, resolve
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import RowFile
-from cwm_jax.evaluation.trace_suite import OwnPrograms
+from cwm_jax.evaluation.trace_suite import KeptTraces, OwnPrograms
 from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import RETURN_SEP, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
@@ -222,6 +222,21 @@ def test_kept_traces_are_what_is_asked_for(made):
         again = record(item.context, isolation=Isolation.LIMITS_ONLY)
         assert again.frames == item.truth.frames
         assert [frame.line for frame in again.frames] == [frame.line for frame in item.truth.frames]
+
+
+def test_traces_of_any_folder_are_a_suite_evenly_over_all(traces):
+    model = SimpleNamespace(name="x")
+    every = [one for one in read_stored(traces) if one.kind == "trace"]
+    some = KeptTraces(str(traces), most=5).items(model)
+    assert len(some) == 5 < len(every) and {item.kind for item in some} == {"trace"}
+    numbers = [int(item.id.split()[1]) for item in some]
+    assert set(np.diff(numbers)) <= {len(every) // 5, len(every) // 5 + 1}
+    assert [item.truth for item in some] == [every[number].trace for number in numbers]
+    whole = KeptTraces(str(traces)).items(model)
+    assert [item.truth for item in whole] == [one.trace for one in every]
+    assert len({item.id for item in whole}) == len(every)
+    with pytest.raises(FileNotFoundError, match="nowhere holds no finished traces"):
+        KeptTraces("nowhere").items(model)
 
 
 def test_stages_tell_their_own_programs_in_the_one_vocabulary(made, episodes):

@@ -105,6 +105,16 @@ def test_frames_count_as_sure_up_to_the_first_wrong_one(evaluate, oracle, tmp_pa
     assert free["n"] == sum(len(record["sure"]) for record in records_of(tmp_path, "traces-cruxeval"))
 
 
+def test_traces_are_counted_by_test_set(evaluate, oracle, tmp_path):
+    evaluate("traces-cruxeval", limit=4)
+    records = records_of(tmp_path, "traces-cruxeval")
+    assert SUITES["traces-own"].score(records)["by_kind"] == []
+    for place, record in enumerate(records):
+        record |= {"kind": "composed" if place else "recorded", "right": place != 3}
+    rows = {row["type"]: (row["n"], row["score"]) for row in SUITES["traces-own"].score(records)["by_kind"]}
+    assert rows == {"composed": (3, pytest.approx(2 / 3)), "recorded": (1, 1.0)}
+
+
 def test_what_is_no_return_is_no_answer(evaluate, oracle):
     oracle.changes = lambda trace: replace(trace, frames=trace.frames[:3])
     found = evaluate("cruxeval-output", limit=2)

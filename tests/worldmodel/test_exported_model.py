@@ -31,6 +31,9 @@ def exported(trained_run, tmp_path_factory):
 
 def test_it_predicts_what_the_run_predicts(trained_run, exported):
     run, weights = LocalModel(trained_run), LocalModel(exported)
+    assert weights.tests and sorted(path.name for path in weights.tests.iterdir()) == sorted(
+        path.name for path in run.tests.iterdir()
+    )
     assert (weights.longest, weights.step, weights.identity) == (run.longest, run.step, run.identity)
     assert weights.form == run.form
     (one,), (other,) = (list(WorldModel(model).predict([PROGRAM])) for model in (run, weights))
