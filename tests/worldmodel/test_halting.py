@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from cwm_jax.checkpoints import shipped
 from cwm_jax.evaluation.halting import PROVED, Halting
 from cwm_jax.evaluation.halting_programs import programs
 from cwm_jax.sandbox import Isolation
@@ -132,8 +133,9 @@ def test_real_rollouts_are_never_wrong():
 
 @pytest.fixture
 def verb(tmp_path, monkeypatch, capsys):
-    """Calls the verb in an empty folder; exit status, standard output and standard error."""
+    """Calls the verb in an empty folder, without the model of the project; exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
 
     def call(*arguments):
         status = main([*map(str, arguments)])
@@ -162,7 +164,7 @@ def test_the_verb_proves_without_a_model_and_predicts_with_one(verb, tmp_path, t
         ("def f(:", ["one.py:f"], "does not parse"),
         ("def f(): pass", ["one.py:g"], "no function 'g'"),
         ("def f(): pass", ["one.py"], "start marker"),
-        ("def f(): pass", ["one.py:f", "--no-run"], "no checkpoint"),
+        ("def f(): pass", ["one.py:f", "--no-run"], "the model of this project"),
         ("def f(): pass", ["one.py:f", "--checkpoint", "nowhere"], "nowhere"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from cwm_jax.checkpoints import shipped
 from cwm_jax.evaluation.holes import Holes, tasks
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, record
@@ -190,8 +191,9 @@ def test_real_rollouts_fill_at_least_what_enumeration_does():
 
 @pytest.fixture
 def verb(tmp_path, monkeypatch, capsys):
-    """Calls the verb in an empty folder; exit status, standard output and standard error."""
+    """Calls the verb in an empty folder, without the model of the project; exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
 
     def call(*arguments):
         status = main([*map(str, arguments)])
@@ -219,7 +221,7 @@ CHECKED = "\ndef main():  # << START_OF_TRACE\n    assert total([1, 2, 3, 4]) ==
     "text, arguments, complaint",
     [
         (SUM, ["missing.py"], "missing.py"),
-        (SUM, ["one.py", "--no-run"], "no checkpoint"),
+        (SUM, ["one.py", "--no-run"], "the model of this project"),
         (SUM, ["one.py", "--limit", "0"], "executions=0"),
         ("x = 1", ["one.py"], "no hole"),
     ],
