@@ -23,14 +23,15 @@ run: setup
 test: setup-dev
 	$(BIN)/python -m pytest
 
-# Makes the model that comes with the project anew: real code, lessons, the mixture, training, its weights alone.
+# Makes the model that comes with the project anew: real code, lessons, the mixture, training, its weights alone; those go
+# into experiments/small/small-cpu by hand.
 small: setup
 	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/corpus.gin --out $(SMALL)/corpus
 	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/lessons.gin --out $(SMALL)/lessons
 	$(BIN)/python -m cwm_jax prepare --gin_file=experiments/small/mixture.gin --out $(SMALL)/mixture
 	$(BIN)/python -m cwm_jax train --gin_file=experiments/small/small-cpu.gin --out $(SMALL)/small-cpu
 	$(BIN)/python -m cwm_jax evaluate --out $(SMALL)/small-cpu
-	$(BIN)/python -m cwm_jax export $(SMALL)/small-cpu $(SMALL)/weights --to orbax --dtype bfloat16
+	[ -d $(SMALL)/weights ] || $(BIN)/python -m cwm_jax export $(SMALL)/small-cpu $(SMALL)/weights --to orbax --dtype bfloat16
 
 # The whole chain at the size of this machine: code, traces, thoughts, reinforcement, each stage from the last checkpoint
 # of the one before, and what each changed.

@@ -99,7 +99,7 @@ class HeldOut(NamedTuple):
 
     Attributes:
       programs: fingerprints of test programs.
-      inputs: `(fingerprint, arguments)` of runs that are tests, of programs that are none.
+      inputs: `(fingerprint, arguments)` of runs that are tests, of programs that are otherwise learnt.
       benchmarks: the programs of benchmarks.
     """
 
@@ -196,12 +196,13 @@ def _training_runs(config, shard, held_out, result) -> Iterator[tuple[Program, s
 def test_contexts(config: CorpusConfig) -> dict[str, list[tuple[str, str]]]:
     """`(name, context)` of every test program, by set. Deterministic; nothing is run."""
     sets: dict[str, list[tuple[str, str]]] = {name: [] for name in TEST_SETS}
-    families = {"new_programs": "strawberry", "composed": "composed"} | (
-        {"methods": "methods"} if config.methods else {}
-    )
+    families = {"new_programs": "strawberry", "composed": "composed"}
+    if config.methods:
+        families["methods"] = "methods"
+        sets["methods"] = []
     for name, family in families.items():
         for index, program in _distinct(config, family, _TEST_SEEDS):
-            sets.setdefault(name, []).append((f"{family} {index}", program.contexts()[0]))
+            sets[name].append((f"{family} {index}", program.contexts()[0]))
     for index, program in _distinct(config, "strawberry", 0, config.inputs + 1):
         if len(program.inputs) > config.inputs:
             sets["new_inputs"].append((f"strawberry {index}", program.contexts()[-1]))
@@ -233,7 +234,10 @@ def held_out(config: CorpusConfig, benchmarks: tuple[Benchmark, ...] = ()) -> He
 
 
 def copy_tests(folder: Path, to: Path) -> None:
-    """Copies the test sets of one folder, if it has any, into another."""
+    """Makes the test sets of one folder, if it has any, those of another."""
+    for path in (Path(to) / TESTS).glob("*.jsonl"):
+        if not (Path(folder) / TESTS / path.name).exists():
+            path.unlink()
     for path in sorted((Path(folder) / TESTS).glob("*.jsonl")):
         write_whole(Path(to) / TESTS / path.name, path.read_bytes())
 

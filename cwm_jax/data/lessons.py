@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepare import record_shards
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import MOST_IN_A_ROW, Document, pack, write_rows
-from cwm_jax.files import claim, in_use, write_whole
+from cwm_jax.files import claim, digest_of, in_use, write_whole
 from cwm_jax.report.progress import progress
 from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import BEGIN_OF_TEXT, END_OF_TEXT, THINKING_END, THINKING_START
@@ -72,9 +72,9 @@ class Lesson(Protocol):
 
 @dataclass(frozen=True)
 class CodeLesson:
-    """The program alone, without the call of a run, as plain code, every token learnt."""
+    """The program alone, as plain code, every token learnt: without the call of a run, once for all runs of a shard."""
 
-    share: float = 1.0
+    share: ClassVar[float] = 1.0
 
     def segments(self, form: Compact, episode: Episode) -> Segments | None:
         code = START_MARKER_PATTERN.sub("", _CALL.sub("", episode.source)).strip() + "\n"
@@ -183,7 +183,7 @@ class Lessons:
       benchmarks: whose programs are not learnt, wherever they come from.
       form: how a trace is written.
       vocabulary_size: pieces at most; fewer where the programs have fewer.
-      workers: processes that record; 0: one for each core.
+      workers: processes that record and tell; 0: one for each core.
     """
 
     stages: tuple[StageRows, ...]
@@ -207,7 +207,7 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
     """Makes `folder` hold what `lessons` describe, goes on making it, or reads what it holds; manifests by stage.
 
     Args:
-      workers: processes that record, in place of `lessons.workers`.
+      workers: processes, in place of `lessons.workers`.
 
     Raises:
       ValueError: the folder holds other lessons, another process makes them, or a stage has no document.
@@ -215,6 +215,7 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
     """
     folder, started = Path(folder), time.monotonic()
     with in_use(folder):
+        held_out = corpus.held_out(lessons.corpus, lessons.benchmarks)
         settings = _settings(lessons)
         claim(folder, settings)
         try:
@@ -222,30 +223,27 @@ def prepare_lessons(lessons: Lessons, folder: Path, workers: int = 0) -> dict[st
         except FileNotFoundError:
             pass
         tests = corpus.write_tests(lessons.corpus, folder)
-        held_out = corpus.held_out(lessons.corpus, lessons.benchmarks)
         paths = {"generated": record_shards(lessons.corpus, lessons.form, folder, held_out, workers or lessons.workers)}
         if lessons.recorded:
-            jobs = lessons.recorded.jobs(lessons.form, held_out, folder / "recorded")
-            make_shards("reading recorded programs", jobs, workers or lessons.workers)
-            paths["recorded"] = list(jobs)
-            tests["recorded"] = lessons.recorded.write_tests(jobs, folder / TESTS / "recorded.jsonl")
+            reading = lessons.recorded.jobs(lessons.form, held_out, folder / "recorded")
+            make_shards("reading recorded programs", reading, workers or lessons.workers)
+            paths["recorded"] = list(reading)
+            tests["recorded"] = lessons.recorded.write_tests(reading, folder / TESTS / "recorded.jsonl")
         vocabulary = _vocabulary(lessons, folder, paths)
-        told = {
-            source: {folder / "told" / f"{source}-{path.name.split('.')[0]}.npz": path for path in some}
-            for source, some in paths.items()
-        }
-        jobs = {
-            path: partial(_tell, lessons, source, shard, folder / VOCABULARY, path)
-            for source, some in told.items()
-            for path, shard in some.items()
-        }
-        make_shards("telling", jobs, workers or lessons.workers)
+        told: dict[str, list[Path]] = {source: [] for source in paths}
+        telling = {}
+        for source, some in paths.items():
+            for number, shard in enumerate(some):
+                path = folder / "told" / f"{source}-{number:04d}.npz"
+                telling[path] = partial(_write_documents, lessons, source, shard, folder / VOCABULARY, path)
+                told[source].append(path)
+        make_shards("telling", telling, workers or lessons.workers)
         found = {"settings": settings, "vocabulary": vocabulary.fingerprint, "tests": tests}
         found["seconds"] = round(time.monotonic() - started, 1)
         with progress("packing", len(lessons.stages), unit="stages") as bar:
             manifests = {}
             for stage in lessons.stages:
-                manifests[stage.name] = _pack(stage, list(told[stage.programs]), folder / stage.name, found)
+                manifests[stage.name] = _pack(stage, told[stage.programs], folder / stage.name, found)
                 bar.update(len(manifests))
         return manifests
 
@@ -261,6 +259,7 @@ def _settings(lessons: Lessons) -> str:
     """A hash of what shapes the rows; how many processes record does not, nor where recorded traces lie."""
     shaping = plain(lessons)
     del shaping["workers"]
+    shaping["benchmarks"] = [(one.name, digest_of(Path(one.path))) for one in lessons.benchmarks]
     if lessons.recorded:
         shaping["recorded"] |= {"folder": lessons.recorded.marks}
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
@@ -286,7 +285,7 @@ def _sample(episodes: list[Episode]) -> list[Episode]:
     return episodes[:: max(1, len(episodes) // _VOCABULARY_EPISODES)]
 
 
-def _tell(lessons: Lessons, source: str, shard: Path, vocabulary: Path, path: Path) -> None:
+def _write_documents(lessons: Lessons, source: str, shard: Path, vocabulary: Path, path: Path) -> None:
     """Writes what all stages that tell the programs of `source` learn of a shard, and what is left out."""
     spelling, whole = SentencePieceVocabulary.load(vocabulary), corpus.read_shard(shard)
     arrays: dict[str, np.ndarray] = {}
@@ -294,12 +293,16 @@ def _tell(lessons: Lessons, source: str, shard: Path, vocabulary: Path, path: Pa
         if stage.programs == source:
             total = Shard(whole.python, whole.programs, Counter(whole.dropped))
             documents = list(stage.documents(lessons.form, spelling, whole.episodes, total.dropped))
+            fit = [document for document in documents if len(document.tokens) <= stage.buckets[-1]]
+            if len(fit) < len(documents):
+                total.dropped["too many tokens"] += len(documents) - len(fit)
+            documents = fit
             arrays[f"{stage.name}.lengths"] = np.array([len(document.tokens) for document in documents], np.int64)
             for kind, some in zip(Document._fields, zip(*documents)):
                 arrays[f"{stage.name}.{kind}"] = np.concatenate(some)
             arrays[f"{stage.name}.total"] = np.array(json.dumps(vars(total)))
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    np.savez_compressed(file, **arrays)
     write_whole(path, file.getvalue())
 
 
@@ -316,14 +319,13 @@ def _pack(stage: StageRows, told: Iterable[Path], folder: Path, found: dict) -> 
         total.dropped.update(one.dropped)
         total.python = one.python or total.python
         for document in map(Document, *fields) if fields else ():
-            limit = next((limit for limit in stage.buckets if len(document.tokens) <= limit), None)
-            if limit is None:
-                total.dropped["too many tokens"] += 1
-            else:
-                buckets[limit].append(document)
+            buckets[next(limit for limit in stage.buckets if len(document.tokens) <= limit)].append(document)
     documents = [document for some in buckets.values() for document in some]
     if not documents:
-        raise ValueError(f"StageRows.buckets={stage.buckets} of {stage.name} hold no document; widen them")
+        raise ValueError(
+            f"no program of {stage.name} fits StageRows.buckets={stage.buckets}, in tokens; left out are "
+            f"{dict(total.dropped)}. Widen the buckets, in another folder"
+        )
     length, rows = stage.buckets[-1], {}
     for limit, some in buckets.items():
         rows[limit] = write_rows(Bucket(limit, length).path(folder), pack(some, length, MOST_IN_A_ROW))

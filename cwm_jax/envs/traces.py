@@ -40,7 +40,7 @@ class Generated:
     """Programs drawn from a family, unlike those of `train` and of its tests, in seeds.
 
     Attributes:
-      family: `strawberry` or `composed`.
+      family: `strawberry`, `composed` or `methods`.
       count: to learn from.
       held_out: to measure with; none has the normalised syntax tree of one to learn from.
       seed: of all.

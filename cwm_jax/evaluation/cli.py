@@ -66,8 +66,12 @@ def _complaint(arguments: argparse.Namespace) -> str:
     """What is wrong with a call; empty if nothing is."""
     if arguments.limit is not None and arguments.limit < 1:
         return f"--limit {arguments.limit} asks for nothing; give at least 1"
+    of_run = arguments.suite in ("run", "chain") and not arguments.traces
+    named = arguments.checkpoint or arguments.endpoint or not arguments.out
+    if not of_run and not named and (arguments.out / "config.gin").exists():
+        return f"{arguments.out} is a run; to measure it, name it with --checkpoint; --out is where results go"
     if arguments.suite == "chain":
-        asked = arguments.endpoint or arguments.limit or arguments.checkpoint
+        asked = arguments.endpoint or arguments.limit or arguments.checkpoint or arguments.traces
         return (
             "" if arguments.out and not asked else "the suite `chain` takes the folder of a chain, --out, and no more"
         )
@@ -115,7 +119,7 @@ def _results(folder: Path | None) -> Path:
     """Where results go by themselves: into the folder of a run; those of weights, and of a server, under runs/."""
     if folder and (folder / "config.gin").exists():
         return folder / "evaluation"
-    return Path("runs") / (folder.name if folder else "") / "evaluation"
+    return Path("runs") / (folder.resolve().name if folder else "") / "evaluation"
 
 
 def _evaluate_suites(arguments: argparse.Namespace, choice: Choice) -> int:
@@ -123,7 +127,7 @@ def _evaluate_suites(arguments: argparse.Namespace, choice: Choice) -> int:
     from cwm_jax.evaluation.suites import named
     from cwm_jax.evaluation.trace_suite import KeptTraces, TraceSuite
 
-    suites = [TraceSuite(KeptTraces(arguments.traces))] if arguments.traces else named(arguments.suite)
+    suites = [TraceSuite(KeptTraces.of(arguments.traces))] if arguments.traces else named(arguments.suite)
     model = choice.open()
     out = arguments.out or _results(choice.folder)
     isolation = Isolation.LIMITS_ONLY if arguments.unsafe else Isolation.BUBBLEWRAP

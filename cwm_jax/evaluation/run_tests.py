@@ -34,9 +34,11 @@ def evaluate(run: Path) -> dict[str, Any]:
       `results.json`.
 
     Raises:
-      FileNotFoundError: no test set lies beside the rows of the run.
+      FileNotFoundError: it is no trained run, or no test set lies beside its rows.
     """
     run = Path(run)
+    if not (run / "results.json").exists():
+        raise FileNotFoundError(f"{run} is no finished run; exported weights are measured with --suite traces-own")
     model = LocalModel(run)
     sets = {name: _one_set(model, run, name) for name in _names(model.tests)}
     items = [item for one in sets.values() for item in one["items"]]

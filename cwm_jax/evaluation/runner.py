@@ -14,7 +14,7 @@ from cwm_jax.report.progress import progress
 from cwm_jax.sandbox import Isolation
 from cwm_jax.worldmodel.models.model import CannotDo, Model
 
-_RECORDS = 2  # another number wherever records hold something else: older ones are not read then
+_RECORDS = 3  # another number wherever records hold something else: older ones are not read then
 
 
 def run_suites(

@@ -6,6 +6,7 @@ compact form the pieces of a frame also tell what its line does, and how: teache
 """
 
 import ast
+import hashlib
 import json
 import math
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.metrics import exact, failure_category, macro_average, trace_metrics
 from cwm_jax.evaluation.scores import by_length, calibration, shares, summary
 from cwm_jax.evaluation.truth import true_traces
+from cwm_jax.files import digest_of
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, parse, resolve
 from cwm_jax.tracing.store import finished_datasheet, read_stored
@@ -86,24 +88,32 @@ class KeptTraces:
 
     Attributes:
       folder: of the traces, which no model that is measured has learnt from.
+      digest: tells these from what the folder may hold later.
       most: of each kind; evenly over all, as those of one program stand together (our choice, for an hour or less).
     """
 
     folder: str
+    digest: str
     most: int = 400
 
     published: ClassVar[dict[str, float] | None] = None
 
+    @classmethod
+    def of(cls, folder: str, most: int = 400) -> "KeptTraces":
+        """Those that the folder holds now; raises FileNotFoundError where it holds none, or is not finished."""
+        marks = [digest_of(Path(folder) / name) for name in finished_datasheet(folder)["records"]]
+        return cls(folder, hashlib.sha256(" ".join(marks).encode()).hexdigest()[:16], most)
+
     @property
     def name(self) -> str:
-        return Path(self.folder).resolve().name
+        return f"in-{Path(self.folder).resolve().name}"
 
     @property
     def title(self) -> str:
-        return f"those recorded in {self.name}"
+        return f"those recorded in {Path(self.folder).resolve().name}"
 
     def items(self, model: Model) -> list[TestProgram]:
-        """Raises CannotDo where all are runs of several tasks, or steps over calls; FileNotFoundError, ValueError."""
+        """Raises CannotDo where all are runs of several tasks, or steps over calls; ValueError: a file is damaged."""
         kinds = finished_datasheet(self.folder)["kinds"]
         found, seen = [], Counter()
         for stored in read_stored(self.folder):

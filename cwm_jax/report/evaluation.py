@@ -138,7 +138,7 @@ def parts(suite: dict[str, Any]) -> Iterator[Part]:
         yield _bars("Frames right by their place", note, "place in the trace", "place", told, rows)
     for key, title, what in (
         ("by_type", "Right by type of answer", "type"),
-        ("by_kind", "Right by test set", "set"),
+        ("by_kind", "Right by kind", "kind"),
         ("by_construct", "Right by what the program holds", "construct"),
         ("values_by_type", "Values right by their type", "type"),
     ):

@@ -1,9 +1,12 @@
 """Weights in use: those of a run of `train`, or of a folder of weights, with all that asking them takes."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cwm_jax.checkpoints.weights import INDEX, WeightsReader, stacked
 from cwm_jax.model.transformer import ModelConfig, Params
@@ -31,8 +34,11 @@ class Trained(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Tells them from others of the same folder."""
-        return f"{self.vocabulary.fingerprint} {self.step}"
+        """Tells them from others, of the same name, vocabulary and step too."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self.params):
+            digest.update(np.ascontiguousarray(leaf))
+        return f"{self.vocabulary.fingerprint} {self.step} {digest.hexdigest()[:16]}"
 
 
 def trained(folder: Path) -> Trained:

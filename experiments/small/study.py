@@ -150,8 +150,8 @@ def row(one: Run, out: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     last = lines[-max(1, len(lines) // 20) :]
     weights = np.array([line["predicted_tokens"] for line in last])
-    vocabulary = json.loads((out / "config.json").read_text())["data"]["vocabulary_size"]
-    embedding = vocabulary * SIZES[one.size].d_model
+    settings = json.loads((out / "config.json").read_text())
+    embedding = settings["data"]["vocabulary_size"] * settings["model"]["d_model"]
     return {
         "name": one.name, "parameters": results["parameters"], "without_embedding": results["parameters"] - embedding,
         "tokens": results["tokens"], "minutes": round(results["minutes"]["train"], 1),
@@ -222,7 +222,7 @@ def main() -> None:
     arguments = parser.parse_args()
     runs = _ablations() if arguments.study == "ablations" else _ladder()
     names = [one.name for one in runs]
-    if wrong := set(arguments.only or ()) - {*names, TARGET.name}:
+    if wrong := set(arguments.only or ()) - set(names):
         parser.error(f"there is no run {sorted(wrong)}; choose among {names}")
     path, command = HERE / f"{arguments.study}.json", f"python experiments/small/study.py {arguments.study}"
     for one in runs:

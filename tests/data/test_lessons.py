@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,9 @@ LESSONS = Lessons(
         StageRows("traces", (TraceLesson(),), (256, 1024)),
         StageRows("thoughts", (ThoughtLesson(), TraceLesson(share=0.3)), (2048,)),
     ),
-    corpus=CorpusConfig(strawberry=40, composed=40, inputs=2, step_over=0.5, tests=5, shards=2, max_frames=24),
+    corpus=CorpusConfig(
+        strawberry=40, composed=40, methods=20, inputs=2, step_over=0.5, tests=5, shards=2, max_frames=24
+    ),
     workers=1,
 )
 FORM = LESSONS.form
@@ -49,6 +52,12 @@ def episodes(made):
 
 def _vocabulary(made):
     return SentencePieceVocabulary.load(made[0] / VOCABULARY)
+
+
+def test_what_all_families_do_is_told(made):
+    _, manifests = made
+    assert set(manifests["traces"].programs) == {"strawberry", "composed", "methods"}
+    assert manifests["traces"].tests["methods"] == 5
 
 
 def test_all_stages_have_one_vocabulary_that_spells_everything_there(made, episodes):
@@ -133,6 +142,23 @@ def test_a_second_call_reads_what_is_there_and_other_lessons_are_refused(made):
         prepare_lessons(replace(LESSONS, vocabulary_size=600), folder)
 
 
+def test_telling_goes_on_where_it_was_stopped_and_comes_to_the_same_bytes(made, tmp_path):
+    folder, manifests = made
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for stage in LESSONS.stages:
+        shutil.rmtree(copy / stage.name)
+    told = sorted((copy / "told").iterdir())
+    kept = told[0].stat().st_mtime_ns
+    told[1].unlink()
+    again = prepare_lessons(LESSONS, copy)
+    assert told[0].stat().st_mtime_ns == kept and told[1].exists()
+    for name, manifest in again.items():
+        assert replace(manifest, seconds=0) == replace(manifests[name], seconds=0)
+        for path in (folder / name).glob("rows-*"):
+            assert (copy / name / path.name).read_bytes() == path.read_bytes()
+
+
 def test_a_share_is_of_programs_and_the_same_every_time(made, episodes):
     vocabulary = SentencePieceVocabulary.load(made[0] / VOCABULARY)
     stage = StageRows("some", (TraceLesson(share=0.5),), (1024,))
@@ -148,14 +174,14 @@ def test_a_run_takes_the_vocabulary_and_the_tests_beside_its_rows(made, tmp_path
     assert rows.ready(tmp_path).vocab_size == size
     assert (tmp_path / "data" / VOCABULARY).read_bytes() == (folder / VOCABULARY).read_bytes()
     taken = {path.name: path.read_bytes() for path in (tmp_path / "data" / "tests").iterdir()}
-    assert taken == {path.name: path.read_bytes() for path in (made[0] / "tests").iterdir()} and len(taken) == 5
+    assert taken == {path.name: path.read_bytes() for path in (made[0] / "tests").iterdir()} and len(taken) == 6
     with pytest.raises(ValueError, match=f"bind PreparedRows.vocabulary_size = {size}"):
         replace(rows, vocabulary_size=size + 1).ready(tmp_path)
 
 
 @pytest.mark.parametrize(("wrong", "told"), [
     (lambda: StageRows("x", (CodeLesson(),), (512, 256)), "ascending"),
-    (lambda: StageRows("x", (CodeLesson(share=0.0),), (256,)), "CodeLesson.share=0.0"),
+    (lambda: StageRows("x", (TraceLesson(share=0.0),), (256,)), "TraceLesson.share=0.0"),
     (lambda: ThoughtLesson(longest_told=1), "ThoughtLesson.longest_told=1"),
     (lambda: Lessons(stages=()), "at least one"),
     (lambda: Lessons(stages=(LESSONS.stages[0], LESSONS.stages[0])), "name of its own"),

@@ -227,16 +227,16 @@ def test_kept_traces_are_what_is_asked_for(made):
 def test_traces_of_any_folder_are_a_suite_evenly_over_all(traces):
     model = SimpleNamespace(name="x")
     every = [one for one in read_stored(traces) if one.kind == "trace"]
-    some = KeptTraces(str(traces), most=5).items(model)
+    some = KeptTraces.of(str(traces), most=5).items(model)
     assert len(some) == 5 < len(every) and {item.kind for item in some} == {"trace"}
     numbers = [int(item.id.split()[1]) for item in some]
     assert set(np.diff(numbers)) <= {len(every) // 5, len(every) // 5 + 1}
     assert [item.truth for item in some] == [every[number].trace for number in numbers]
-    whole = KeptTraces(str(traces)).items(model)
+    whole = KeptTraces.of(str(traces)).items(model)
     assert [item.truth for item in whole] == [one.trace for one in every]
     assert len({item.id for item in whole}) == len(every)
     with pytest.raises(FileNotFoundError, match="nowhere holds no finished traces"):
-        KeptTraces("nowhere").items(model)
+        KeptTraces.of("nowhere")
 
 
 def test_stages_tell_their_own_programs_in_the_one_vocabulary(made, episodes):

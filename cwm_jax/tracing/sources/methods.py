@@ -29,7 +29,6 @@ class _Scope:
     rng: Random
     name: values.Namer
     kinds: dict[str, str] = field(default_factory=dict)
-    frozen: set[str] = field(default_factory=set)  # what a loop goes over, and its variables
 
     def names(self, kind: str) -> list[str]:
         return [name for name, its in self.kinds.items() if its == kind]
@@ -40,7 +39,7 @@ class _Scope:
         return name
 
     def inner(self) -> "_Scope":
-        return _Scope(self.rng, self.name, dict(self.kinds), set(self.frozen))
+        return _Scope(self.rng, self.name, dict(self.kinds))
 
 
 def generate(rng: Random, inputs: int) -> Program:
@@ -294,19 +293,16 @@ def _assign(scope: _Scope) -> list[str]:
     rng = scope.rng
     kind = rng.choices(_KINDS, (3, 5, 4, 3, 2))[0]
     value = _expression(scope, kind)
-    free = [name for name in scope.names(kind) if name not in scope.frozen]
-    if free and rng.random() < 0.4:
-        return [f"{rng.choice(free)} = {value}"]
+    names = scope.names(kind)
+    if names and rng.random() < 0.4:
+        return [f"{rng.choice(names)} = {value}"]
     return [f"{scope.bind(kind, 'counter' if kind == 'int' else 'built')} = {value}"]
 
 
 def _mutate(scope: _Scope) -> list[str]:
-    """Changes a variable in place; binds one where none may be changed."""
+    """Changes a variable in place."""
     rng = scope.rng
-    free = [(name, kind) for name, kind in scope.kinds.items() if name not in scope.frozen]
-    if not free:
-        return _assign(scope)
-    name, kind = rng.choice(free)
+    name, kind = rng.choice(list(scope.kinds.items()))
     of = lambda other: _operand(scope, other)  # noqa: E731
     if kind == "int":
         return [f"{name} {rng.choice(('+=', '+=', '-=', '*='))} {of('int')}"]
@@ -374,7 +370,6 @@ def _loop(scope: _Scope) -> list[str]:
     else:
         source = _operand(scope, over)
         head = f"for {inner.bind('int' if over == 'list' else 'str', 'loop')} in {source}:"
-    inner.frozen |= set(inner.kinds)
     built = scope.bind(kind, {"int": "counter", "dict": "dict"}.get(kind, "built"))
     inner.kinds[built] = kind
     of = lambda other: _operand(inner, other)  # noqa: E731
