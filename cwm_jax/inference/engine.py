@@ -90,6 +90,7 @@ class Engine:
         self._batches = Batches(config)
         self._all: dict[int, Running] = {}
         self._events: deque[tuple[int, Token | Finish]] = deque()
+        self._inboxes: dict[int, list[tuple[int, Token | Finish]]] = {}  # of requests of `generate`, whoever steps
         self._next = 0
 
     @property
@@ -212,11 +213,15 @@ class Engine:
         return events
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answers requests, in their order, as far ahead as the queue has room; nobody else may step meanwhile."""
+        """Answers requests, in their order, as far ahead as the queue has room; nobody else may step meanwhile.
+
+        Several may be read in turns, such as answers beside the scores of other prompts: each gets its own.
+        """
         coming = enumerate(requests)
         following, turn = next(coming, None), 0
         asked: dict[int, tuple[int, Request, list[Token]]] = {}
         done: dict[int, Completion] = {}
+        came: list[tuple[int, Token | Finish]] = []  # to these requests, whoever took the step
         try:
             while following or asked or done:
                 while following:
@@ -225,17 +230,25 @@ class Engine:
                     except QueueFull:
                         break
                     asked[number] = *following, []
+                    self._inboxes[number] = came
                     following = next(coming, None)
-                for number, event in self.step():
+                if not came:
+                    for number, event in self.step():
+                        self._inboxes[number].append((number, event))
+                for number, event in came:
                     if isinstance(event, Token):
                         asked[number][2].append(event)
                     else:
+                        del self._inboxes[number]
                         place, request, tokens = asked.pop(number)
                         done[place] = Completion(request, tuple(tokens), *event)
+                came.clear()
                 while turn in done:
                     yield done.pop(turn)
                     turn += 1
         finally:
+            for number in asked:
+                del self._inboxes[number]
             self.forget(asked)
 
     def _let_go(self) -> None:

@@ -28,6 +28,33 @@ def test_batched_is_one_at_a_time_is_the_definition(engine, mix):
         check(other)
 
 
+@MIXES
+@given(st.lists(requests(), min_size=1, max_size=7), st.lists(requests(), min_size=1, max_size=7), st.randoms())
+def test_two_that_are_read_in_turns_each_get_their_own(engine, some, others, random):
+    left = {0: some, 1: others}
+    reading = {which: engine.generate(mix) for which, mix in left.items()}
+    got = {0: [], 1: []}
+    while reading:
+        which = random.choice(list(reading))
+        try:
+            got[which].append(next(reading[which]))
+        except StopIteration:
+            del reading[which]
+    for which, mix in left.items():
+        assert [answer.ids for answer in got[which]] == [answer.ids for answer in engine.generate(mix)]
+    assert not engine.busy
+
+
+def test_one_given_up_amid_its_answers_takes_none_from_another(engine):
+    mix = [Request(prompt(seed, 9), 3 + 5 * seed) for seed in range(3)]
+    kept, given_up = engine.generate(mix), engine.generate(mix)
+    first = next(kept)
+    next(given_up)
+    given_up.close()
+    assert [first.ids, *(answer.ids for answer in kept)] == [answer.ids for answer in engine.generate(mix)]
+    assert not engine.busy
+
+
 def test_far_past_the_window_and_several_chunks(engine):
     long = Request(prompt(5, 31), LENGTH - 31)
     (answer,) = engine.generate([long])
