@@ -7,16 +7,10 @@ CORPUS := runs/corpus
 CHAIN := runs/chain
 EXPERIMENT := experiments/tiny/strawberry.gin
 SMALL := runs/small
-# What the model of the project predicts first, beside the example: make run FILE=mine.py:function ARGS="1, 'a'"
-FILE := experiments/tiny/human/08_fibonacci.py
 
 .PHONY: run test small chain rl rl-kill rl-soak rl-matrix bootstrap corpus aot lint setup setup-dev benchmarks clean
 
 run: setup
-	@echo "The model that comes with this project says what a program will do, here beside what it does."
-	$(BIN)/python -m cwm_jax predict experiments/tiny/strawberry.py --verify --unsafe || [ $$? -eq 3 ]
-	$(BIN)/python -m cwm_jax predict $(FILE) $(if $(ARGS),--args "$(ARGS)") --verify --unsafe || [ $$? -eq 3 ]
-	@echo "Now a smaller one is made from nothing, in 20 minutes."
 	$(BIN)/python -m cwm_jax train --gin_file=$(EXPERIMENT) --out $(RUN)
 	$(BIN)/python -m cwm_jax evaluate --out $(RUN)
 

@@ -45,14 +45,14 @@ def command_line() -> float:
 
 def main() -> None:
     arguments = flags(__doc__, "five programs, once").parse_args()
-    from cwm_jax.checkpoints.shipped import shipped
+    from cwm_jax.checkpoints.default import SHIPPED
     from cwm_jax.worldmodel.models.local import LocalModel
     from cwm_jax.worldmodel.predict import WorldModel
 
     contexts = [path.read_text() for path in sorted((ROOT / "experiments/tiny/human").glob("*.py"))]
     contexts = contexts[:5] if arguments.quick else contexts
     began = time.monotonic()
-    world = WorldModel(LocalModel(shipped()))
+    world = WorldModel(LocalModel(SHIPPED))
     answered(world, EXAMPLE.read_text())
     start = time.monotonic() - began
     list(world.predict([EXAMPLE.read_text()] * 8))  # the engine's other shapes

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from cwm_jax.checkpoints import shipped
+from cwm_jax.checkpoints import default
 from cwm_jax.evaluation.halting import PROVED, Halting
 from cwm_jax.evaluation.halting_programs import programs
 from cwm_jax.sandbox import Isolation
@@ -135,7 +135,7 @@ def test_real_rollouts_are_never_wrong():
 def verb(tmp_path, monkeypatch, capsys):
     """Calls the verb in an empty folder, without the model of the project; exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(default, "SHIPPED", tmp_path / "none")
 
     def call(*arguments):
         status = main([*map(str, arguments)])

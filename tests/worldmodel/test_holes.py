@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from cwm_jax.checkpoints import shipped
+from cwm_jax.checkpoints import default
 from cwm_jax.evaluation.holes import Holes, tasks
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Limits, record
@@ -193,7 +193,7 @@ def test_real_rollouts_fill_at_least_what_enumeration_does():
 def verb(tmp_path, monkeypatch, capsys):
     """Calls the verb in an empty folder, without the model of the project; exit status, standard output and error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(default, "SHIPPED", tmp_path / "none")
 
     def call(*arguments):
         status = main([*map(str, arguments)])

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--checkpoint",
         metavar="D",
-        help="folder of a run, or of weights with their vocabulary; default: the model of this project",
+        help="folder of a run, or of weights with their vocabulary; default: the newest run, else the project's model",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
@@ -39,12 +39,12 @@ def main(argv: list[str]) -> int:
         parser.error("--token is empty; write one, or leave it out")
     listener = _bind(arguments.host, arguments.port)
 
-    from cwm_jax.checkpoints.shipped import shipped
+    from cwm_jax.checkpoints.default import default_checkpoint
     from cwm_jax.inference.served import Serve, load
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # now: some of what was imported has a handler of its own
     serve = config.load(files, overrides, Serve)
-    serve = replace(serve, checkpoint=arguments.checkpoint or serve.checkpoint or str(shipped()))
+    serve = replace(serve, checkpoint=arguments.checkpoint or serve.checkpoint or str(default_checkpoint()))
     served = load(serve)
     _warm_up(served)
     host = listener.getsockname()[0]

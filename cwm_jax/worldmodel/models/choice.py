@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from cwm_jax.checkpoints.shipped import shipped
+from cwm_jax.checkpoints.default import default_checkpoint
 from cwm_jax.worldmodel.models.model import Model
 
 
@@ -13,7 +13,7 @@ class Choice:
     """A model as users name it.
 
     Attributes:
-      checkpoint: folder of a run, or of its exported weights; None for the model that comes with the project.
+      checkpoint: folder of a run, or of its exported weights; None for the newest run, else the model of the project.
       endpoint: URL of a server, in place of a checkpoint.
       model: of those that the server lists; empty for the first.
       vocabulary: file of the server's vocabulary, where prompts go as token ids.
@@ -37,8 +37,8 @@ class Choice:
 
     @property
     def folder(self) -> Path | None:
-        """That of the checkpoint; None for a server. Raises as `shipped`."""
-        return None if self.endpoint else self.checkpoint or shipped()
+        """That of the checkpoint; None for a server. Raises as `default_checkpoint`."""
+        return None if self.endpoint else self.checkpoint or default_checkpoint()
 
     def open(self) -> Model:
         """The model; raises what `LocalModel` or `Endpoint` raise, and `folder`."""
@@ -65,7 +65,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="D",
-        help="folder of a run or of its exported weights; default: the model that comes with this project",
+        help="folder of a run or of exported weights; default: the newest run under runs/, else the project's model",
     )
     parser.add_argument(
         "--endpoint", metavar="URL", default="", help="a server in its place, such as http://127.0.0.1:8000"
