@@ -38,7 +38,9 @@ def evaluate(run: Path) -> dict[str, Any]:
     """
     run = Path(run)
     if not (run / "results.json").exists():
-        raise FileNotFoundError(f"{run} is no finished run; exported weights are measured with --suite traces-own")
+        raise FileNotFoundError(
+            f"{run} is no finished run, with config.gin and results.json; measure weights alone with --suite traces-own"
+        )
     model = LocalModel(run)
     sets = {name: _one_set(model, run, name) for name in _names(model.tests)}
     items = [item for one in sets.values() for item in one["items"]]
