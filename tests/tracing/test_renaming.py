@@ -60,6 +60,12 @@ def test_texts_stay_and_the_expressions_of_f_strings_follow():
     assert f"+ {text}.strip()" in other.code and ".count}" in other.code and other.entry in other.code
 
 
+def test_no_name_becomes_one_that_the_code_looks_up_by_its_spelling():
+    program = Program("", "def f(a):\n    return sorted(a, key=len, reverse=True), a.index", "f", ("[1]",))
+    for seed in range(3000):
+        assert not {"key", "index", "reverse"} & set(bound(renamed(program, Random(seed)).code))
+
+
 def test_attributes_keep_their_names():
     code = "def imag(real):\n    count = real.real + real.imag\n    return f'{count.real}' + str(count . imag)"
     other = renamed(Program("", code, "imag", ()), Random(1))

@@ -43,9 +43,10 @@ def renamed(program: Program, rng: Random) -> Program:
     Its `fingerprint`, which names do not count for, stays.
     """
     names = own_names(list(ast.walk(ast.parse(program.code))))
+    there = set(re.findall(r"\w+", program.code))  # keywords of calls and attributes, too, are none to give
     fresh: dict[str, str] = {}
     for name in names:
-        while (other := _made_up(rng)) in fresh.values() or other in names:
+        while (other := _made_up(rng)) in fresh.values() or other in there:
             pass
         fresh[name] = other
     return replace(program, code=_with_names(program.code, fresh), entry=fresh.get(program.entry, program.entry))
