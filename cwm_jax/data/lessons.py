@@ -44,6 +44,7 @@ from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.narration import final_of, narrate
 from cwm_jax.tracing.quality import Benchmark
 from cwm_jax.tracing.shards import make_shards
+from cwm_jax.tracing.store import record_digests
 from cwm_jax.tracing.trace import START_MARKER, START_MARKER_PATTERN
 
 _VOCABULARY_EPISODES = 4000  # as many as `prepare` trains a vocabulary on
@@ -261,7 +262,7 @@ def _settings(lessons: Lessons) -> str:
     del shaping["workers"]
     shaping["benchmarks"] = [(one.name, digest_of(Path(one.path))) for one in lessons.benchmarks]
     if lessons.recorded:
-        shaping["recorded"] |= {"folder": lessons.recorded.marks}
+        shaping["recorded"] |= {"folder": record_digests(lessons.recorded.folder)}
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from cwm_jax.data.corpus import Episode, HeldOut, Shard, episode_of, write_shard
-from cwm_jax.files import digest_of, write_whole
+from cwm_jax.files import write_whole
 from cwm_jax.tracing import render
 from cwm_jax.tracing.compact import Compact
 from cwm_jax.tracing.sources.program import fingerprint
-from cwm_jax.tracing.store import RecordSlice, Stored, finished_datasheet, record_slices
+from cwm_jax.tracing.store import RecordSlice, Stored, record_slices
 
 FAMILY = "recorded"
 _RECORDS_PER_SHARD = 2000  # some seconds of work
@@ -43,11 +43,6 @@ class RecordedPrograms:
             raise ValueError(f"RecordedPrograms.held_out={self.held_out} must be at least 0 and below 1")
         if self.max_frames < 2:
             raise ValueError(f"RecordedPrograms.max_frames={self.max_frames} must be at least 2, a call and its return")
-
-    @property
-    def marks(self) -> list[str]:
-        """A digest of each file of traces."""
-        return [digest_of(Path(self.folder) / name) for name in finished_datasheet(self.folder)["records"]]
 
     def jobs(self, form: Compact, held_out: HeldOut, out: Path) -> dict[Path, Callable[[], None]]:
         """What makes each shard of episodes in `out`, by its file; beside it stand the traces held out for tests.

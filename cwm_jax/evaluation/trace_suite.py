@@ -20,10 +20,9 @@ from cwm_jax.evaluation.cruxeval import read_rows
 from cwm_jax.evaluation.metrics import exact, failure_category, macro_average, trace_metrics
 from cwm_jax.evaluation.scores import by_length, calibration, shares, summary
 from cwm_jax.evaluation.truth import true_traces
-from cwm_jax.files import digest_of
 from cwm_jax.sandbox import Isolation
 from cwm_jax.tracing import Trace, parse, resolve
-from cwm_jax.tracing.store import finished_datasheet, read_stored
+from cwm_jax.tracing.store import finished_datasheet, read_stored, record_digests
 from cwm_jax.tracing.trace import UNCHANGED
 from cwm_jax.tracing.wrap import wrap
 from cwm_jax.worldmodel.models.model import CannotDo, Forced, Form, Model
@@ -101,8 +100,7 @@ class KeptTraces:
     @classmethod
     def of(cls, folder: str, most: int = 400) -> "KeptTraces":
         """Those that the folder holds now; raises FileNotFoundError where it holds none, or is not finished."""
-        marks = [digest_of(Path(folder) / name) for name in finished_datasheet(folder)["records"]]
-        return cls(folder, hashlib.sha256(" ".join(marks).encode()).hexdigest()[:16], most)
+        return cls(folder, hashlib.sha256(" ".join(record_digests(folder)).encode()).hexdigest()[:16], most)
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from cwm_jax.files import digest_of
 from cwm_jax.records import read_records, write_records
 from cwm_jax.tracing.hidden import parse_hidden, render_hidden
 from cwm_jax.tracing.tasks import TaskRun, parse_tasks, render_tasks
@@ -103,6 +104,11 @@ def record_slices(folder: str | Path, size: int) -> Iterator[RecordSlice]:
     for name, count in finished_datasheet(folder)["records"].items():
         for first in range(0, count, size):
             yield RecordSlice(Path(folder) / name, count, slice(first, first + size))
+
+
+def record_digests(folder: str | Path) -> list[str]:
+    """A digest of each file of traces of a folder: what it holds, wherever it lies; raises as `finished_datasheet`."""
+    return [digest_of(Path(folder) / name) for name in finished_datasheet(folder)["records"]]
 
 
 def read_stored(folder: str | Path) -> Iterator[Stored]:

@@ -1,5 +1,6 @@
 """Lessons: one recording told in several ways, in one vocabulary, with nothing learnt that is given."""
 
+import json
 import os
 import re
 import shutil
@@ -10,8 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwm_jax.data.corpus import CorpusConfig, read_shard, shard_path
-from cwm_jax.data.lessons import CodeLesson, Lessons, StageRows, ThoughtLesson, TraceLesson, prepare_lessons, symbols
+from cwm_jax.data.corpus import CorpusConfig, copy_tests, read_shard, shard_path
+from cwm_jax.data.lessons import (
+    CodeLesson,
+    Lessons,
+    StageRows,
+    ThoughtLesson,
+    TraceLesson,
+    _settings,
+    prepare_lessons,
+    symbols,
+)  # fmt: skip
 from cwm_jax.data.manifest import Manifest
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.rows import RowFile
@@ -20,6 +30,7 @@ from cwm_jax.text.special_tokens import THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
 from cwm_jax.tracing import Isolation, record
 from cwm_jax.tracing.narration import final_of, final_value
+from cwm_jax.tracing.quality import Benchmark
 from cwm_jax.tracing.trace import START_MARKER_PATTERN
 from cwm_jax.training.experiment import Experiment
 from cwm_jax.training.prepare_cli import root_of
@@ -140,6 +151,29 @@ def test_a_second_call_reads_what_is_there_and_other_lessons_are_refused(made):
     assert prepare_lessons(replace(LESSONS, workers=2), folder) == manifests
     with pytest.raises(ValueError, match="another configuration"):
         prepare_lessons(replace(LESSONS, vocabulary_size=600), folder)
+
+
+def test_a_test_set_that_is_gone_is_gone_in_a_copy_too(made, tmp_path):
+    copy_tests(made[0], tmp_path)
+    (tmp_path / "tests" / "gone.jsonl").write_text("{}\n")
+    copy_tests(made[0], tmp_path)
+    assert not (tmp_path / "tests" / "gone.jsonl").exists()
+    assert {path.name for path in (tmp_path / "tests").iterdir()} == {
+        path.name for path in (made[0] / "tests").iterdir()
+    }
+
+
+def test_a_benchmark_that_has_changed_makes_other_lessons(made, tmp_path):
+    path = tmp_path / "cruxeval.jsonl"
+    path.write_text(json.dumps({"code": "def f(x):\n    return x", "input": "1", "output": "1", "id": "0"}) + "\n")
+    one = replace(LESSONS, benchmarks=(Benchmark("cruxeval", str(path)),))
+    before = _settings(one)
+    assert before == _settings(one) != _settings(LESSONS)
+    path.write_text(path.read_text() * 2)
+    assert _settings(one) != before
+    with pytest.raises(FileNotFoundError):
+        prepare_lessons(replace(LESSONS, benchmarks=(Benchmark("cruxeval", "nowhere"),)), tmp_path / "out")
+    assert not (tmp_path / "out" / "settings").exists()  # the folder is free for the call that names it right
 
 
 def test_telling_goes_on_where_it_was_stopped_and_comes_to_the_same_bytes(made, tmp_path):

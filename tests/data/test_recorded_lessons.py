@@ -17,7 +17,7 @@ from cwm_jax.data.mixture import Group, MixedSet, Mixture, resolve
 from cwm_jax.data.prepared import PreparedRows
 from cwm_jax.data.recorded import RecordedPrograms
 from cwm_jax.data.rows import RowFile
-from cwm_jax.evaluation.trace_suite import KeptTraces, OwnPrograms
+from cwm_jax.evaluation.trace_suite import KeptTraces, OwnPrograms, TraceSuite
 from cwm_jax.text.load import VOCABULARY
 from cwm_jax.text.special_tokens import RETURN_SEP, THINKING_END, THINKING_START
 from cwm_jax.text.vocabulary import SentencePieceVocabulary
@@ -237,6 +237,16 @@ def test_traces_of_any_folder_are_a_suite_evenly_over_all(traces):
     assert len({item.id for item in whole}) == len(every)
     with pytest.raises(FileNotFoundError, match="nowhere holds no finished traces"):
         KeptTraces.of("nowhere")
+
+
+def test_a_folder_that_holds_other_traces_is_another_suite(traces, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(traces, copy)
+    same = KeptTraces.of(str(copy))
+    assert same.digest == KeptTraces.of(str(traces)).digest and TraceSuite(same).name == "traces-in-copy"
+    (records,) = copy.glob("*.array_record")
+    records.write_bytes(records.read_bytes() + b"\0")
+    assert KeptTraces.of(str(copy)) != same
 
 
 def test_stages_tell_their_own_programs_in_the_one_vocabulary(made, episodes):

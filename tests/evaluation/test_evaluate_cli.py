@@ -50,6 +50,14 @@ def test_forced_by_its_own_words_a_model_is_never_surprised(model):
     assert not surprised[-1].first and surprised[-1].logprob < forced[3].logprob
 
 
+def test_the_results_of_a_run_are_not_overwritten_by_those_of_another_model(run, trained_run):
+    before = (trained_run / "results.json").read_bytes()
+    for asked in (["--suite", "cruxeval-output-step"], ["--traces", "nowhere"]):
+        done = run("--out", trained_run, "--limit", 1, *asked)
+        assert done.returncode == 2 and "is a run; to measure it, name it with --checkpoint" in done.stderr
+    assert (trained_run / "results.json").read_bytes() == before
+
+
 def test_the_answers_do_not_depend_on_what_else_is_asked(model):
     asks = [
         Ask(tuple(model.form.context(CONTEXT)), 16, temperature, seed=seed)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +32,9 @@ def exported(trained_run, tmp_path_factory):
 
 def test_it_predicts_what_the_run_predicts(trained_run, exported):
     run, weights = LocalModel(trained_run), LocalModel(exported)
+    found = trained(exported)
+    other = found._replace(params=jax.tree.map(lambda weight: weight * 1.001, found.params))
+    assert run.identity == weights.identity == found.identity != other.identity  # of one vocabulary and step
     assert weights.tests and sorted(path.name for path in weights.tests.iterdir()) == sorted(
         path.name for path in run.tests.iterdir()
     )
