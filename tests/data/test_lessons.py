@@ -19,6 +19,7 @@ from cwm_jax.data.lessons import (
     ThoughtLesson,
     TraceLesson,
     _settings,
+    _write_documents,
     prepare_lessons,
     symbols,
 )  # fmt: skip
@@ -174,6 +175,18 @@ def test_a_benchmark_that_has_changed_makes_other_lessons(made, tmp_path):
     with pytest.raises(FileNotFoundError):
         prepare_lessons(replace(LESSONS, benchmarks=(Benchmark("cruxeval", "nowhere"),)), tmp_path / "out")
     assert not (tmp_path / "out" / "settings").exists()  # the folder is free for the call that names it right
+
+
+def test_what_fits_the_last_bucket_to_the_token_is_kept_and_what_does_not_is_counted(made, tmp_path):
+    shard = shard_path(made[0], 0)
+    whole, few = StageRows("whole", (TraceLesson(),), (4096,)), read_shard(shard).episodes
+    lengths = sorted(len(one.tokens) for one in whole.documents(FORM, _vocabulary(made), few, Counter()))
+    for limit, kept in ((lengths[-1], len(lengths)), (lengths[-1] - 1, sum(n < lengths[-1] for n in lengths))):
+        lessons = Lessons((StageRows("cut", (TraceLesson(),), (limit,)),), LESSONS.corpus)
+        _write_documents(lessons, "generated", shard, made[0] / VOCABULARY, tmp_path / "told.npz")
+        told = np.load(tmp_path / "told.npz")
+        assert sorted(told["cut.lengths"].tolist()) == lengths[:kept]
+        assert json.loads(str(told["cut.total"]))["dropped"].get("too many tokens", 0) == len(lengths) - kept
 
 
 def test_telling_goes_on_where_it_was_stopped_and_comes_to_the_same_bytes(made, tmp_path):

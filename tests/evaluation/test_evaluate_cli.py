@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cwm_jax.evaluation.cli import _results
 from cwm_jax.evaluation.runner import run_suites
 from cwm_jax.evaluation.suites import named
 from cwm_jax.text.special_tokens import END_OF_TEXT
@@ -56,6 +57,12 @@ def test_the_results_of_a_run_are_not_overwritten_by_those_of_another_model(run,
         done = run("--out", trained_run, "--limit", 1, *asked)
         assert done.returncode == 2 and "is a run; to measure it, name it with --checkpoint" in done.stderr
     assert (trained_run / "results.json").read_bytes() == before
+
+
+def test_results_go_into_a_run_and_of_weights_and_servers_under_runs(trained_run, tmp_path):
+    assert _results(trained_run) == trained_run / "evaluation"
+    assert _results(tmp_path / "weights") == Path("runs/weights/evaluation") == _results(tmp_path / "x/../weights")
+    assert _results(None) == Path("runs/evaluation")
 
 
 def test_the_answers_do_not_depend_on_what_else_is_asked(model):
